@@ -1,0 +1,161 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace selvage {
+namespace {
+
+ErrorCode code_of(int error) {
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR: return ErrorCode::kNotFound;
+    case EACCES:
+    case EPERM:
+    case EROFS: return ErrorCode::kPermissionDenied;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case ENOMEM: return ErrorCode::kResourceExhausted;
+    default: return ErrorCode::kIo;
+  }
+}
+
+std::unexpected<Error> system_error(std::string_view action, const std::filesystem::path& path) {
+  const int error = errno;
+  char text[128];
+  return fail(code_of(error), std::string(action) + " '" + path.string() +
+                                  "': " + strerror_r(error, text, sizeof text));
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  [[nodiscard]] int value() const { return fd_; }
+  [[nodiscard]] bool valid() const { return fd_ >= 0; }
+  /// Closes now, to see the error that a write may leave for close.
+  [[nodiscard]] bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
+
+ private:
+  int fd_;
+};
+
+template <typename Container>
+Result<Container> read_whole(const std::filesystem::path& path, std::uint64_t bytes_max) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return system_error("open", path);
+  struct stat status{};
+  if (::fstat(file.value(), &status) != 0) return system_error("read", path);
+  if (S_ISDIR(status.st_mode))
+    return fail(ErrorCode::kInvalidArgument, "'" + path.string() + "' is a folder, not a file");
+  // The size is a hint: pipes and files in /proc report none, and a file can grow while it is read.
+  Container content(static_cast<std::size_t>(
+                        std::min<std::uint64_t>(static_cast<std::uint64_t>(status.st_size), bytes_max)) +
+                        1,
+                    typename Container::value_type{});
+  std::size_t used = 0;
+  while (true) {
+    const auto got = ::read(file.value(), content.data() + used, content.size() - used);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error("read", path);
+    if (got == 0) break;
+    used += static_cast<std::size_t>(got);
+    if (used > bytes_max)
+      return fail(ErrorCode::kOutOfRange, "'" + path.string() + "' is larger than the limit of " +
+                                              std::to_string(bytes_max) + " bytes");
+    if (used == content.size()) content.resize(content.size() * 2);
+  }
+  content.resize(used);
+  return content;
+}
+
+Result<void> write_all(int fd, std::span<const std::byte> content,
+                       const std::filesystem::path& path) {
+  while (!content.empty()) {
+    const auto put = ::write(fd, content.data(), content.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return system_error("write", path);
+    content = content.subspan(static_cast<std::size_t>(put));
+  }
+  return {};
+}
+
+Result<void> write_and_sync(Descriptor& file, std::span<const std::byte> content,
+                            const std::filesystem::path& temporary,
+                            const std::filesystem::path& path) {
+  SELVAGE_RETURN_IF_ERROR(write_all(file.value(), content, path));
+  if (::fchmod(file.value(), 0644) != 0) return system_error("write", path);
+  if (::fsync(file.value()) != 0) return system_error("sync", path);
+  if (!file.close()) return system_error("write", path);
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return system_error("write", path);
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> read_text(const std::filesystem::path& path, std::uint64_t bytes_max) {
+  return read_whole<std::string>(path, bytes_max);
+}
+
+Result<std::vector<std::byte>> read_bytes(const std::filesystem::path& path,
+                                          std::uint64_t bytes_max) {
+  return read_whole<std::vector<std::byte>>(path, bytes_max);
+}
+
+Result<void> write_atomically(const std::filesystem::path& path,
+                              std::span<const std::byte> content) {
+  std::string temporary = path.string() + ".XXXXXX";
+  Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
+  if (!file.valid()) return system_error("create", path);
+  if (auto written = write_and_sync(file, content, temporary, path); !written) {
+    ::unlink(temporary.c_str());
+    return written;
+  }
+  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid() || ::fsync(directory.value()) != 0) return system_error("sync", folder);
+  return {};
+}
+
+Result<void> write_atomically(const std::filesystem::path& path, std::string_view content) {
+  return write_atomically(path, std::as_bytes(std::span(content)));
+}
+
+Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return system_error("open", path);
+  struct stat status{};
+  if (::fstat(file.value(), &status) != 0) return system_error("read", path);
+  if (!S_ISREG(status.st_mode))
+    return fail(ErrorCode::kInvalidArgument, "'" + path.string() + "' is not a regular file");
+  const auto size = static_cast<std::size_t>(status.st_size);
+  if (size == 0) return MappedFile(std::span<const std::byte>());
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.value(), 0);
+  if (address == MAP_FAILED) return system_error("map", path);
+  return MappedFile(std::span(static_cast<const std::byte*>(address), size));
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  // munmap takes a non-const pointer but does not write through it.
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+}  // namespace selvage
