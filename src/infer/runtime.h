@@ -1,0 +1,39 @@
+// ONNX Runtime in this process: found, checked, silent. Every session is made from the one Runtime.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace selvage::infer {
+
+/// The oldest ONNX Runtime that the engine is tested with.
+inline constexpr std::string_view kRuntimeVersionMin = "1.21";
+
+/// Synchronised. Must outlive every session made from it. Make one per process: ONNX Runtime keeps
+/// one environment per process, so a second Runtime shares it.
+class Runtime {
+ public:
+  /// Switches the runtime's telemetry off (ORT_DISABLE_TELEMETRY, read once when the environment is
+  /// made) and creates the environment: call it before other threads start, since it calls setenv.
+  /// kFailedPrecondition when the library is older than kRuntimeVersionMin.
+  [[nodiscard]] static Result<std::unique_ptr<Runtime>> create();
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  [[nodiscard]] static std::string version();  ///< Of the loaded library: "1.30.0".
+  /// Execution providers that the library has, by its own names: "CPUExecutionProvider", ...
+  [[nodiscard]] static std::vector<std::string> providers();
+
+ private:
+  struct State;  // Hides ONNX Runtime's headers from everyone above.
+  friend class Session;
+  explicit Runtime(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace selvage::infer
