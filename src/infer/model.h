@@ -1,0 +1,98 @@
+// A model with its card: from a picture, a sound or a row to what it means. This is the engine's
+// front door; Session is the floor below it.
+//
+//   SELVAGE_TRY(auto runtime, Runtime::create());
+//   SELVAGE_TRY(auto model, Model::load(*runtime, "blazeface/model.onnx"));
+//   SELVAGE_TRY(auto predictor, Predictor::create(*model));
+//   SELVAGE_TRY(auto found, predictor->predict(picture.view()));
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/histogram.h"
+#include "base/result.h"
+#include "infer/model_card.h"
+#include "infer/prediction.h"
+#include "infer/session.h"
+#include "media/picture.h"
+
+namespace selvage::infer {
+
+/// The stages of one prediction, each timed into its own histogram.
+enum class Stage : std::uint8_t { kPreprocess, kRun, kPostprocess, kTotal };
+inline constexpr std::size_t kStageCount = 4;
+[[nodiscard]] std::string_view to_string(Stage stage);
+
+struct ModelOptions {
+  std::string name;     ///< Empty: the card's, or the folder's.
+  std::string version;  ///< Empty: "1".
+  SessionOptions session;  ///< What the card's `session` does not say.
+};
+
+/// Immutable but for its histograms, which are synchronised: shared by any number of threads.
+class Model {
+ public:
+  /// `path` is model.onnx or the folder that holds it; the card is model.yaml beside it, if there.
+  [[nodiscard]] static Result<std::unique_ptr<Model>> load(Runtime& runtime,
+                                                           const std::filesystem::path& path,
+                                                           const ModelOptions& options = {});
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const std::string& version() const { return version_; }
+  [[nodiscard]] const ModelCard& card() const { return card_; }
+  [[nodiscard]] const Session& session() const { return *session_; }
+  [[nodiscard]] Histogram& times(Stage stage) const { return (*times_)[static_cast<std::size_t>(stage)]; }
+
+ private:
+  Model() = default;
+  std::string name_, version_;
+  ModelCard card_;
+  std::unique_ptr<Session> session_;
+  std::unique_ptr<std::array<Histogram, kStageCount>> times_;
+};
+
+/// A sound: mono samples in [-1, 1]. Whoever makes it keeps the samples alive.
+struct SoundView {
+  std::span<const float> samples;
+  std::uint32_t sample_rate = 0;
+};
+/// A row of a table, in the card's column order.
+struct RowView {
+  std::span<const double> values;
+};
+/// Tensors in the order of the session's inputs.
+struct TensorsView {
+  std::span<const TensorView> tensors;
+};
+using Input = std::variant<media::PictureView, SoundView, RowView, TensorsView>;
+
+/// One caller's buffers and, for recurrent models, its state. Warm after create(): the model has run
+/// once with this predictor's buffers. Confined to one thread at a time; the model must outlive it.
+class Predictor {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<Predictor>> create(const Model& model);
+  ~Predictor();
+  Predictor(const Predictor&) = delete;
+  Predictor& operator=(const Predictor&) = delete;
+
+  /// kInvalidArgument when the card expects another kind of input. A sound is taken whole: state is
+  /// reset first, then the card's windows slide over it (resampled when its rate differs).
+  [[nodiscard]] Result<Prediction> predict(const Input& input);
+
+  /// Streams: feeds samples at the card's rate as they arrive and returns the scores of the frames
+  /// they completed; state and an unfinished frame are kept for the next call.
+  [[nodiscard]] Result<std::span<const float>> push(std::span<const float> samples);
+  void reset();  ///< Forgets state and unfinished frames.
+
+ private:
+  struct State;
+  explicit Predictor(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace selvage::infer
