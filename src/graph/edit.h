@@ -1,0 +1,21 @@
+// Small edits of whole models.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "base/result.h"
+#include "graph/model.h"
+
+namespace selvage::graph {
+
+/// How many values expose_all_values() makes outputs: each costs the runtime a buffer.
+inline constexpr std::size_t kExposedValuesMax = 100'000;
+
+/// The bytes of a copy in which every value that a node of the main graph produces is a graph
+/// output, without a type: a runtime that loads it infers types and shapes, and tells them for its
+/// outputs. Values of subgraphs stay hidden. Existing outputs come first, in their order.
+/// kOutOfRange above kExposedValuesMax, and as Model::serialise().
+[[nodiscard]] Result<std::vector<std::byte>> expose_all_values(const Model& model);
+
+}  // namespace selvage::graph
