@@ -12,6 +12,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "infer/prediction.h"
 #include "infer/session.h"
 #include "media/picture.h"
+#include "media/transform.h"
 
 namespace selvage::infer {
 
@@ -30,15 +32,17 @@ inline constexpr std::size_t kStageCount = 4;
 [[nodiscard]] std::string_view to_string(Stage stage);
 
 struct ModelOptions {
-  std::string name;     ///< Empty: the card's, or the folder's.
-  std::string version;  ///< Empty: "1".
-  SessionOptions session;  ///< What the card's `session` does not say.
+  std::string name;           ///< Empty: the card's, or the folder's.
+  std::string version;        ///< Empty: "1".
+  SessionOptions session;     ///< What the card's `session` does not say.
+  SessionSettings overrides;  ///< Wins over the card: what a person typed.
 };
 
 /// Immutable but for its histograms, which are synchronised: shared by any number of threads.
 class Model {
  public:
   /// `path` is model.onnx or the folder that holds it; the card is model.yaml beside it, if there.
+  /// Errors name the file, and for a card the line and field.
   [[nodiscard]] static Result<std::unique_ptr<Model>> load(Runtime& runtime,
                                                            const std::filesystem::path& path,
                                                            const ModelOptions& options = {});
@@ -46,14 +50,16 @@ class Model {
   [[nodiscard]] const std::string& version() const { return version_; }
   [[nodiscard]] const ModelCard& card() const { return card_; }
   [[nodiscard]] const Session& session() const { return *session_; }
-  [[nodiscard]] Histogram& times(Stage stage) const { return (*times_)[static_cast<std::size_t>(stage)]; }
+  [[nodiscard]] Histogram& times(Stage stage) const {
+    return times_[static_cast<std::size_t>(stage)];
+  }
 
  private:
   Model() = default;
   std::string name_, version_;
   ModelCard card_;
   std::unique_ptr<Session> session_;
-  std::unique_ptr<std::array<Histogram, kStageCount>> times_;
+  mutable std::array<Histogram, kStageCount> times_;
 };
 
 /// A sound: mono samples in [-1, 1]. Whoever makes it keeps the samples alive.
@@ -65,14 +71,16 @@ struct SoundView {
 struct RowView {
   std::span<const double> values;
 };
-/// Tensors in the order of the session's inputs.
+/// Tensors in the order of the session's inputs, without those that the card lists as `state` or
+/// `constants`.
 struct TensorsView {
   std::span<const TensorView> tensors;
 };
 using Input = std::variant<media::PictureView, SoundView, RowView, TensorsView>;
 
-/// One caller's buffers and, for recurrent models, its state. Warm after create(): the model has run
-/// once with this predictor's buffers. Confined to one thread at a time; the model must outlive it.
+/// One caller's buffers and, for recurrent models, its state. Warm after create(): the model has
+/// run once with this predictor's buffers. Confined to one thread at a time; the model must outlive
+/// it.
 class Predictor {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Predictor>> create(const Model& model);
@@ -81,11 +89,19 @@ class Predictor {
   Predictor& operator=(const Predictor&) = delete;
 
   /// kInvalidArgument when the card expects another kind of input. A sound is taken whole: state is
-  /// reset first, then the card's windows slide over it (resampled when its rate differs).
+  /// reset first, then the card's windows slide over it (resampled when its rate differs). Other
+  /// inputs carry the card's `state` from call to call, until reset().
   [[nodiscard]] Result<Prediction> predict(const Input& input);
 
+  /// One prediction for each part of the picture, in the same order. Each crop goes from the
+  /// picture's own pixels into the input tensor in one pass. Places that a prediction names are
+  /// pixels of the straightened crop. Image models only; at most kBoxesMax quads.
+  [[nodiscard]] Result<std::vector<Prediction>> predict_crops(const media::PictureView& picture,
+                                                              std::span<const media::Quad> crops);
+
   /// Streams: feeds samples at the card's rate as they arrive and returns the scores of the frames
-  /// they completed; state and an unfinished frame are kept for the next call.
+  /// they completed; state and an unfinished frame are kept for the next call. The scores are valid
+  /// until then. Audio models with `activity` output only.
   [[nodiscard]] Result<std::span<const float>> push(std::span<const float> samples);
   void reset();  ///< Forgets state and unfinished frames.
 

@@ -29,11 +29,18 @@ struct Classification {
   std::vector<Class> classes;
 };
 
+/// What a later step of an ensemble found inside a box: a class, or a text as `label`.
+struct Detail {
+  std::string step;
+  Class found;
+};
+
 /// An axis-aligned box with an optional set of keypoints.
 struct Box {
   float left = 0, top = 0, right = 0, bottom = 0;  ///< Pixels of the original picture.
   Class best;
   std::vector<Point> keypoints;
+  std::vector<Detail> details;
 };
 struct Boxes {
   std::vector<Box> boxes;  ///< After non-maximum suppression, best first.
