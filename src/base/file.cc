@@ -44,8 +44,6 @@ class Descriptor {
   }
   [[nodiscard]] int value() const { return fd_; }
   [[nodiscard]] bool valid() const { return fd_ >= 0; }
-  /// Closes now, to see the error that a write may leave for close.
-  [[nodiscard]] bool close() { return ::close(std::exchange(fd_, -1)) == 0; }
 
  private:
   int fd_;
@@ -91,17 +89,6 @@ Result<void> write_all(int fd, std::span<const std::byte> content,
   return {};
 }
 
-Result<void> write_and_sync(Descriptor& file, std::span<const std::byte> content,
-                            const std::filesystem::path& temporary,
-                            const std::filesystem::path& path) {
-  SELVAGE_RETURN_IF_ERROR(write_all(file.value(), content, path));
-  if (::fchmod(file.value(), 0644) != 0) return system_error("write", path);
-  if (::fsync(file.value()) != 0) return system_error("sync", path);
-  if (!file.close()) return system_error("write", path);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return system_error("write", path);
-  return {};
-}
-
 }  // namespace
 
 Result<std::string> read_text(const std::filesystem::path& path, std::uint64_t bytes_max) {
@@ -113,19 +100,45 @@ Result<std::vector<std::byte>> read_bytes(const std::filesystem::path& path,
   return read_whole<std::vector<std::byte>>(path, bytes_max);
 }
 
-Result<void> write_atomically(const std::filesystem::path& path,
-                              std::span<const std::byte> content) {
+Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
   std::string temporary = path.string() + ".XXXXXX";
-  Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
-  if (!file.valid()) return system_error("create", path);
-  if (auto written = write_and_sync(file, content, temporary, path); !written) {
-    ::unlink(temporary.c_str());
-    return written;
-  }
+  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  if (fd < 0) return system_error("create", path);
+  return AtomicFile(path, std::move(temporary), fd);
+}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, {})),
+      fd_(std::exchange(other.fd_, -1)) {}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+Result<void> AtomicFile::append(std::span<const std::byte> piece) {
+  return write_all(fd_, piece, path_);
+}
+
+Result<void> AtomicFile::commit(const std::filesystem::path& path) {
+  if (::fchmod(fd_, 0644) != 0) return system_error("write", path);
+  if (::fsync(fd_) != 0) return system_error("sync", path);
+  // close() may report what an earlier write left behind.
+  if (::close(std::exchange(fd_, -1)) != 0) return system_error("write", path);
+  if (::rename(temporary_.c_str(), path.c_str()) != 0) return system_error("write", path);
+  temporary_.clear();
   const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
   const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid() || ::fsync(directory.value()) != 0) return system_error("sync", folder);
   return {};
+}
+
+Result<void> write_atomically(const std::filesystem::path& path,
+                              std::span<const std::byte> content) {
+  SELVAGE_TRY(AtomicFile file, AtomicFile::create(path));
+  SELVAGE_RETURN_IF_ERROR(file.append(content));
+  return file.commit(path);
 }
 
 Result<void> write_atomically(const std::filesystem::path& path, std::string_view content) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -25,6 +26,29 @@ namespace selvage {
                                             std::span<const std::byte> content);
 [[nodiscard]] Result<void> write_atomically(const std::filesystem::path& path,
                                             std::string_view content);
+
+/// The same piece by piece, for content that need not exist in memory at once. Confined to one thread.
+/// A writer that is destroyed before commit() leaves nothing.
+class AtomicFile {
+ public:
+  /// Begins a temporary file beside `path`.
+  [[nodiscard]] static Result<AtomicFile> create(const std::filesystem::path& path);
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  ~AtomicFile();
+
+  [[nodiscard]] Result<void> append(std::span<const std::byte> piece);
+  /// Syncs what was appended and makes it `path`: that given to create(), or one beside it where the
+  /// content decides the name. Call it once, last.
+  [[nodiscard]] Result<void> commit(const std::filesystem::path& path);
+
+ private:
+  AtomicFile(std::filesystem::path path, std::string temporary, int fd)
+      : path_(std::move(path)), temporary_(std::move(temporary)), fd_(fd) {}
+  std::filesystem::path path_;
+  std::string temporary_;  // Empty once committed.
+  int fd_;
+};
 
 /// A regular file mapped for reading. Movable; the bytes stay valid until destruction. A file that
 /// another process truncates while mapped raises SIGBUS: map only files nobody edits in place.

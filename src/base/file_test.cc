@@ -34,6 +34,24 @@ TEST_F(FileTest, WhatIsWrittenIsRead) {
   EXPECT_EQ(mapped->bytes().size(), 6u);
 }
 
+TEST_F(FileTest, PiecesAppearTogetherOrNotAtAll) {
+  const auto path = folder_ / "pieces";
+  {
+    auto abandoned = AtomicFile::create(path);
+    ASSERT_TRUE(abandoned);
+    ASSERT_TRUE(abandoned->append(std::as_bytes(std::span("lost", 4))));
+  }
+  EXPECT_EQ(entries(), 0u);
+  auto file = AtomicFile::create(path);
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(file->append(std::as_bytes(std::span("ab", 2))));
+  ASSERT_TRUE(file->append(std::as_bytes(std::span("cd", 2))));
+  EXPECT_FALSE(fs::exists(path));
+  ASSERT_TRUE(file->commit(folder_ / "renamed"));
+  EXPECT_EQ(read_text(folder_ / "renamed").value(), "abcd");
+  EXPECT_EQ(entries(), 1u);
+}
+
 TEST_F(FileTest, ErrorsNameThePath) {
   const auto missing = read_text(folder_ / "missing");
   ASSERT_FALSE(missing);
