@@ -39,7 +39,9 @@ struct SessionOptions {
   /// library lacks are passed over with one warning. The CPU always comes last.
   std::vector<std::string> providers;
   PowerProfile power = PowerProfile::kBalanced;
-  int threads = 1;                      ///< That compute one run, the caller included; 1 to 256.
+  /// That compute one run, the caller included; 1 to 256. 0 = what was measured to be fastest on
+  /// this machine, remembered in the cache (tune.h); without a cache folder 0 means 1.
+  int threads = 0;
   std::optional<std::uint32_t> spin_us; ///< Overrides the profile's; 0 = never spin.
   Arena arena = Arena::kGrowAsNeeded;
   bool flush_denormals = true;          ///< Treat denormal numbers as zero on all compute threads.
@@ -99,6 +101,7 @@ class Session {
   [[nodiscard]] std::span<const ValueInfo> outputs() const;
   [[nodiscard]] std::optional<std::size_t> input_index(std::string_view name) const;
   [[nodiscard]] std::optional<std::size_t> output_index(std::string_view name) const;
+  /// As they were decided: `threads` and `spin_us` hold what is in force.
   [[nodiscard]] const SessionOptions& options() const;
   [[nodiscard]] bool loaded_from_cache() const;
 
@@ -113,6 +116,10 @@ class Session {
   friend class Binding;
   struct State;
   explicit Session(std::unique_ptr<State> state);
+  [[nodiscard]] static Result<std::unique_ptr<Session>> open(Runtime& runtime,
+                                                             std::span<const std::byte> model,
+                                                             const std::filesystem::path& folder,
+                                                             const SessionOptions& options);
   std::unique_ptr<State> state_;
 };
 
@@ -151,8 +158,12 @@ class Binding {
   /// set_shape; it must stay valid during run(). kInvalidArgument when type, rank, a fixed dimension
   /// or the number of bytes is wrong.
   [[nodiscard]] Result<void> bind_input(std::size_t index, const TensorView& tensor);
-  /// Writes the output into the caller's memory; the bytes must hold exactly `shape`.
+  /// Writes the output into the caller's memory, which must hold exactly `shape`, until an input's
+  /// shape changes.
   [[nodiscard]] Result<void> bind_output(std::size_t index, Shape shape, std::span<std::byte> bytes);
+  /// Recurrent state: what the last run wrote to `output` becomes `input` of the next, without a
+  /// copy. output(`output`) is meaningless until then.
+  [[nodiscard]] Result<void> feed_back(std::size_t output, std::size_t input);
   /// Gives an input a new shape (and new, zeroed memory of ours).
   [[nodiscard]] Result<void> set_shape(std::size_t index, Shape shape);
 

@@ -1,0 +1,86 @@
+#include "infer/cache.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
+
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
+namespace selvage::infer {
+namespace {
+
+constexpr std::array<char, 8> kMagic = {'S', 'E', 'L', 'V', 'O', 'P', 'T', '1'};
+constexpr std::size_t kHeaderBytes = kMagic.size() + crypto::Digest::kSize;
+
+}  // namespace
+
+std::filesystem::path default_cache_folder() {
+  if (const char* folder = std::getenv("SELVAGE_CACHE"); folder != nullptr && *folder != '\0')
+    return folder;
+  if (const char* folder = std::getenv("XDG_CACHE_HOME"); folder != nullptr && *folder != '\0')
+    return std::filesystem::path(folder) / "selvage";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
+    return std::filesystem::path(home) / ".cache" / "selvage";
+  return "/var/cache/selvage";
+}
+
+std::string cpu_features() {
+#if defined(__x86_64__)
+  std::string text = "x86_64";
+  // What ONNX Runtime's kernels choose by; __builtin_cpu_supports takes only literals.
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("sse4.1")) text += " sse4_1";
+  if (__builtin_cpu_supports("avx")) text += " avx";
+  if (__builtin_cpu_supports("fma")) text += " fma";
+  if (__builtin_cpu_supports("avx2")) text += " avx2";
+  if (__builtin_cpu_supports("avx512f")) text += " avx512f";
+  if (__builtin_cpu_supports("avx512bw")) text += " avx512bw";
+  if (__builtin_cpu_supports("avx512vl")) text += " avx512vl";
+  if (__builtin_cpu_supports("avx512vnni")) text += " avx512_vnni";
+  if (__builtin_cpu_supports("avx512bf16")) text += " avx512_bf16";
+  return text;
+#elif defined(__aarch64__)
+  return "aarch64 hwcap " + std::to_string(::getauxval(AT_HWCAP)) + " hwcap2 " +
+         std::to_string(::getauxval(AT_HWCAP2));
+#else
+  return "other";
+#endif
+}
+
+std::filesystem::path ModelCache::path_of(const crypto::Digest& key) const {
+  return folder_ / (key.hex() + ".opt");
+}
+
+std::optional<CacheEntry> ModelCache::find(const crypto::Digest& key) const {
+  auto file = MappedFile::open(path_of(key));
+  if (!file) return std::nullopt;
+  const auto bytes = file->bytes();
+  if (bytes.size() < kHeaderBytes) return std::nullopt;
+  if (std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0) return std::nullopt;
+  const auto payload = bytes.subspan(kHeaderBytes);
+  const auto digest = crypto::sha256(payload);
+  const auto stored = bytes.subspan(kMagic.size(), crypto::Digest::kSize);
+  if (!std::ranges::equal(stored, digest.bytes())) return std::nullopt;
+  return CacheEntry{*std::move(file), payload};
+}
+
+Result<void> ModelCache::store(const crypto::Digest& key, std::span<const std::byte> payload) const {
+  std::error_code error;
+  std::filesystem::create_directories(folder_, error);
+  if (error)
+    return fail(ErrorCode::kIo, "create '" + folder_.string() + "': " + error.message());
+  const auto digest = crypto::sha256(payload);
+  std::vector<std::byte> entry;
+  entry.reserve(kHeaderBytes + payload.size());
+  const auto magic = std::as_bytes(std::span(kMagic));
+  entry.insert(entry.end(), magic.begin(), magic.end());
+  entry.insert(entry.end(), digest.bytes().begin(), digest.bytes().end());
+  entry.insert(entry.end(), payload.begin(), payload.end());
+  return write_atomically(path_of(key), entry);
+}
+
+}  // namespace selvage::infer

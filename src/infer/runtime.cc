@@ -1,0 +1,117 @@
+#include "infer/runtime.h"
+
+#include <charconv>
+#include <cstdlib>
+
+#include "base/log.h"
+#include "infer/ort.h"
+
+namespace selvage::infer {
+namespace ort {
+
+Result<void> to_result(OrtStatus* status) {
+  if (status == nullptr) return {};
+  const auto code = api().GetErrorCode(status);
+  std::string message = api().GetErrorMessage(status);
+  api().ReleaseStatus(status);
+  switch (code) {
+    case ORT_INVALID_ARGUMENT: return fail(ErrorCode::kInvalidArgument, std::move(message));
+    case ORT_NO_SUCHFILE:
+    case ORT_NO_MODEL: return fail(ErrorCode::kNotFound, std::move(message));
+    case ORT_INVALID_PROTOBUF: return fail(ErrorCode::kDataLoss, std::move(message));
+    case ORT_INVALID_GRAPH: return fail(ErrorCode::kInvalidArgument, std::move(message));
+    case ORT_NOT_IMPLEMENTED: return fail(ErrorCode::kUnimplemented, std::move(message));
+    default: return fail(ErrorCode::kInternal, std::move(message));
+  }
+}
+
+}  // namespace ort
+
+namespace {
+
+/// Arena growth: ONNX Runtime's default doubles the arena each time and never gives memory back.
+constexpr int kGrowBySameAsRequested = 1;
+
+void ORT_API_CALL write_log(void*, OrtLoggingLevel severity, const char* category, const char*,
+                            const char* location, const char* message) {
+  // What fails comes back as a Result as well, so that the runtime's own lines are details.
+  log::debug("onnxruntime", {{"severity", std::to_string(static_cast<int>(severity))},
+                             {"category", category},
+                             {"at", location},
+                             {"message", message}});
+}
+
+Result<void> register_arena(const OrtEnv* environment, const OrtMemoryInfo* arena_memory) {
+  OrtArenaCfg* configuration = nullptr;
+  const char* keys[] = {"arena_extend_strategy"};
+  const std::size_t values[] = {kGrowBySameAsRequested};
+  SELVAGE_RETURN_IF_ERROR(
+      ort::to_result(ort::api().CreateArenaCfgV2(keys, values, 1, &configuration)));
+  const ort::Handle<OrtArenaCfg> owned(configuration);
+  // The environment lives as long as the process and is shared: a second Runtime finds it there.
+  // CreateAndRegisterAllocator takes the environment as non-const although it is a shared handle.
+  return ort::to_result(ort::api().CreateAndRegisterAllocator(const_cast<OrtEnv*>(environment),
+                                                              arena_memory, configuration));
+}
+
+int version_number(std::string_view version) {
+  int parts[2] = {0, 0};
+  const char* at = version.data();
+  const char* const end = at + version.size();
+  for (int& part : parts) {
+    const auto parsed = std::from_chars(at, end, part);
+    if (parsed.ec != std::errc() || parsed.ptr == end) break;
+    at = parsed.ptr + 1;
+  }
+  return parts[0] * 1000 + parts[1];
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Runtime>> Runtime::create() {
+  // Both spellings that releases have used; read once, when the environment is made.
+  ::setenv("ORT_DISABLE_TELEMETRY", "1", 1);
+  ::setenv("ORT_TELEMETRY_DISABLED", "1", 1);
+  if (version_number(version()) < version_number(kRuntimeVersionMin) || ort::api_or_null() == nullptr)
+    return fail(ErrorCode::kFailedPrecondition,
+                "ONNX Runtime " + version() + " is too old: " + std::string(kRuntimeVersionMin) +
+                    " or newer is needed");
+
+  auto state = std::make_unique<State>();
+  OrtEnv* environment = nullptr;
+  SELVAGE_RETURN_IF_ERROR(ort::to_result(ort::api().CreateEnvWithCustomLogger(
+      write_log, nullptr, ORT_LOGGING_LEVEL_ERROR, "selvage", &environment)));
+  state->environment.reset(environment);
+
+  OrtMemoryInfo* memory = nullptr;
+  SELVAGE_RETURN_IF_ERROR(ort::to_result(
+      ort::api().CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory)));
+  state->memory.reset(memory);
+  OrtMemoryInfo* arena_memory = nullptr;
+  SELVAGE_RETURN_IF_ERROR(ort::to_result(
+      ort::api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &arena_memory)));
+  const ort::Handle<OrtMemoryInfo> owned(arena_memory);
+  if (auto registered = register_arena(environment, arena_memory);
+      !registered && registered.error().message.find("already") == std::string::npos)
+    return std::unexpected(std::move(registered).error().with_context("set up the memory arena"));
+  return std::unique_ptr<Runtime>(new Runtime(std::move(state)));
+}
+
+Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Runtime::~Runtime() = default;
+
+std::string Runtime::version() { return OrtGetApiBase()->GetVersionString(); }
+
+std::vector<std::string> Runtime::providers() {
+  char** names = nullptr;
+  int count = 0;
+  std::vector<std::string> result;
+  if (ort::api_or_null() == nullptr || !ort::to_result(ort::api().GetAvailableProviders(&names, &count)))
+    return result;
+  for (int i = 0; i < count; ++i) result.emplace_back(names[i]);
+  // The call cannot fail; its status exists for uniformity.
+  if (auto* status = ort::api().ReleaseAvailableProviders(names, count)) ort::api().ReleaseStatus(status);
+  return result;
+}
+
+}  // namespace selvage::infer

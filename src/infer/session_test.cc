@@ -1,0 +1,424 @@
+#include "infer/session.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <thread>
+
+#include "base/file.h"
+#include "graph/testing.h"
+#include "infer/cache.h"
+
+namespace selvage::infer {
+namespace {
+
+namespace fs = std::filesystem;
+using graph::testing::ModelBuilder;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+Runtime& runtime() {
+  static const auto instance = Runtime::create();
+  return **instance;
+}
+
+class SessionTest : public testing::Test {
+ protected:
+  SessionTest() { fs::create_directories(folder_); }
+  ~SessionTest() override { fs::remove_all(folder_); }
+  [[nodiscard]] std::size_t files_in(const fs::path& folder) const {
+    return static_cast<std::size_t>(
+        std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+  }
+  fs::path folder_ = fs::temp_directory_path() / ("selvage-session-test-" + std::to_string(::getpid()));
+};
+
+/// A model's whole answer to one float input.
+std::vector<float> answer(const Session& session, const Shape& shape, std::span<const float> values) {
+  const Value input = Tensor::from<float>(shape, values).value();
+  const auto outputs = session.run({&input, 1});
+  if (!outputs) ADD_FAILURE() << outputs.error().message;
+  if (!outputs) return {};
+  const auto got = std::get<Tensor>(outputs->front()).as<float>();
+  return {got.begin(), got.end()};
+}
+
+constexpr float kOnes[] = {1, 1, 1, 1};
+constexpr float kTwoRows[] = {1, 0, 0, 0, 0, 1, 0, 0};
+
+TEST_F(SessionTest, TellsWhatAModelTakesAndGives) {
+  const auto session = Session::load(runtime(), graph::testing::matmul_model().bytes());
+  ASSERT_TRUE(session) << session.error().message;
+  ASSERT_EQ((*session)->inputs().size(), 1u);
+  EXPECT_EQ((*session)->inputs()[0].name, "x");
+  EXPECT_EQ((*session)->inputs()[0].type, DataType::kFloat32);
+  EXPECT_THAT((*session)->inputs()[0].shape, ElementsAre(-1, 4));
+  EXPECT_EQ((*session)->output_index("y"), 0u);
+  EXPECT_EQ((*session)->output_index("x"), std::nullopt);
+  EXPECT_GE((*session)->options().threads, 1);
+}
+
+TEST_F(SessionTest, RunsAnyBatchOfAnOpenDimension) {
+  const auto session = Session::load(runtime(), graph::testing::matmul_model().bytes());
+  ASSERT_TRUE(session);
+  EXPECT_THAT(answer(**session, {1, 4}, kOnes), ElementsAre(16, 20));
+  EXPECT_THAT(answer(**session, {2, 4}, kTwoRows), ElementsAre(1, 2, 3, 4));
+}
+
+TEST_F(SessionTest, RefusesInputsThatDoNotFitByName) {
+  const auto session = Session::load(runtime(), graph::testing::matmul_model().bytes());
+  ASSERT_TRUE(session);
+  struct Case {
+    const char* name;
+    Value input;
+  };
+  const Case cases[] = {
+      {"type", Tensor::create(DataType::kInt32, {1, 4}).value()},
+      {"rank", Tensor::create(DataType::kFloat32, {4}).value()},
+      {"fixed dimension", Tensor::create(DataType::kFloat32, {1, 5}).value()},
+      {"string", Tensor::from_strings({1, 4}, std::vector<std::string>(4)).value()},
+  };
+  for (const auto& [name, input] : cases) {
+    const auto got = (*session)->run({&input, 1});
+    ASSERT_FALSE(got) << name;
+    EXPECT_EQ(got.error().code, ErrorCode::kInvalidArgument) << name;
+    EXPECT_THAT(got.error().message, HasSubstr("'x'")) << name;
+  }
+  EXPECT_EQ((*session)->run({}).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(SessionTest, CarriesEveryElementType) {
+  const DataType types[] = {
+      DataType::kFloat32, DataType::kUint8,   DataType::kInt8,    DataType::kUint16,
+      DataType::kInt16,   DataType::kInt32,   DataType::kInt64,   DataType::kBool,
+      DataType::kFloat16, DataType::kFloat64, DataType::kUint32,  DataType::kUint64,
+      DataType::kBfloat16};
+  for (const auto type : types) {
+    const auto session =
+        Session::load(runtime(), graph::testing::identity_model(type, {2, 3}).bytes());
+    ASSERT_TRUE(session) << to_string(type) << session.error().message;
+    auto tensor = Tensor::create(type, {2, 3}).value();
+    for (std::size_t i = 0; i < tensor.bytes().size(); ++i)
+      tensor.bytes()[i] = static_cast<std::byte>(type == DataType::kBool ? i % 2 : i * 7);
+    const std::vector<std::byte> sent(tensor.bytes().begin(), tensor.bytes().end());
+    const Value input = std::move(tensor);
+    const auto outputs = (*session)->run({&input, 1});
+    ASSERT_TRUE(outputs) << to_string(type) << outputs.error().message;
+    const auto& got = std::get<Tensor>(outputs->front());
+    EXPECT_EQ(got.type(), type);
+    EXPECT_THAT(got.bytes(), testing::ElementsAreArray(sent)) << to_string(type);
+  }
+}
+
+TEST_F(SessionTest, CarriesStringsWithZeroBytes) {
+  const auto session =
+      Session::load(runtime(), graph::testing::identity_model(DataType::kString, {3}).bytes());
+  ASSERT_TRUE(session) << session.error().message;
+  const std::vector<std::string> texts = {"", std::string("a\0b", 3), "Gänsefüßchen"};
+  const Value input = Tensor::from_strings({3}, texts).value();
+  const auto outputs = (*session)->run({&input, 1});
+  ASSERT_TRUE(outputs) << outputs.error().message;
+  EXPECT_THAT(std::get<Tensor>(outputs->front()).strings(), testing::ElementsAreArray(texts));
+
+  const auto binding = Binding::create(**session);
+  ASSERT_TRUE(binding) << binding.error().message;
+  ASSERT_TRUE((*binding)->set_strings(0, texts));
+  ASSERT_TRUE((*binding)->run());
+  EXPECT_THAT((*binding)->output(0).strings, testing::ElementsAreArray(texts));
+  EXPECT_FALSE((*binding)->set_strings(0, std::span(texts).first(2)));
+}
+
+TEST_F(SessionTest, BindingGivesTheSameAnswersInPreparedMemory) {
+  const auto session = Session::load(runtime(), graph::testing::matmul_model().bytes());
+  ASSERT_TRUE(session);
+  const Shape shape = {2, 4};
+  const auto binding = Binding::create(**session, {&shape, 1});
+  ASSERT_TRUE(binding) << binding.error().message;
+  std::ranges::copy(kTwoRows, (*binding)->input<float>(0).begin());
+  ASSERT_TRUE((*binding)->run());
+  EXPECT_THAT((*binding)->output(0).as<float>(), ElementsAre(1, 2, 3, 4));
+
+  ASSERT_TRUE((*binding)->set_shape(0, {1, 4}));
+  std::ranges::copy(kOnes, (*binding)->input<float>(0).begin());
+  ASSERT_TRUE((*binding)->run());
+  EXPECT_THAT((*binding)->output(0).shape, ElementsAre(1, 2));
+  EXPECT_THAT((*binding)->output(0).as<float>(), ElementsAre(16, 20));
+}
+
+TEST_F(SessionTest, BindingReadsAndWritesTheCallersMemory) {
+  const auto session = Session::load(runtime(), graph::testing::add_model({1, 4}).bytes());
+  ASSERT_TRUE(session);
+  const auto binding = Binding::create(**session);
+  ASSERT_TRUE(binding);
+  const Shape shape = {1, 4};
+  alignas(64) float sum[4] = {};
+  const TensorView ones{DataType::kFloat32, shape, std::as_bytes(std::span(kOnes)), {}};
+  ASSERT_TRUE((*binding)->bind_input(0, ones));
+  ASSERT_TRUE((*binding)->bind_input(1, ones));
+  ASSERT_TRUE((*binding)->bind_output(0, shape, std::as_writable_bytes(std::span(sum))));
+  ASSERT_TRUE((*binding)->run());
+  EXPECT_THAT(sum, ElementsAre(2, 2, 2, 2));
+
+  EXPECT_FALSE((*binding)->bind_output(0, shape, std::as_writable_bytes(std::span(sum)).first(8)));
+  const TensorView short_one{DataType::kFloat32, shape, ones.bytes.first(8), {}};
+  EXPECT_EQ((*binding)->bind_input(0, short_one).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(SessionTest, StateFeedsBackWithoutACopy) {
+  // y = x + s, s' = y: a running sum.
+  const auto session = Session::load(runtime(), graph::testing::add_model({1, 4}).bytes());
+  ASSERT_TRUE(session);
+  const auto binding = Binding::create(**session);
+  ASSERT_TRUE(binding);
+  std::ranges::copy(kOnes, (*binding)->input<float>(0).begin());
+  for (int step = 1; step <= 5; ++step) {
+    ASSERT_TRUE((*binding)->run());
+    EXPECT_THAT((*binding)->output(0).as<float>(), testing::Each(static_cast<float>(step)));
+    ASSERT_TRUE((*binding)->feed_back(0, 1));
+  }
+}
+
+TEST_F(SessionTest, OutputsOfUnknownShapeComeFromTheRuntime) {
+  const auto model = ModelBuilder()
+                         .input("x", DataType::kFloat32, {-1})
+                         .node("NonZero", {"x"}, {"y"})
+                         .output("y", DataType::kInt64, {1, -1})
+                         .build();
+  const auto session = Session::load(runtime(), model.serialise().value());
+  ASSERT_TRUE(session) << session.error().message;
+  const Shape shape = {4};
+  const auto binding = Binding::create(**session, {&shape, 1});
+  ASSERT_TRUE(binding);
+  for (const std::vector<float>& values :
+       {std::vector<float>{0, 5, 0, 7}, std::vector<float>{1, 1, 1, 0}, std::vector<float>(4)}) {
+    std::ranges::copy(values, (*binding)->input<float>(0).begin());
+    ASSERT_TRUE((*binding)->run());
+    std::vector<std::int64_t> expected;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (values[i] != 0) expected.push_back(static_cast<std::int64_t>(i));
+    EXPECT_THAT((*binding)->output(0).as<std::int64_t>(), testing::ElementsAreArray(expected));
+  }
+}
+
+TEST_F(SessionTest, AModelThatBreaksItsOwnDeclarationStillRuns) {
+  // Shape inference cannot see that NonZero finds only two: the declaration says four.
+  const auto model = ModelBuilder()
+                         .input("x", DataType::kFloat32, {4})
+                         .node("NonZero", {"x"}, {"y"})
+                         .output("y", DataType::kInt64, {1, 4})
+                         .build();
+  const auto session = Session::load(runtime(), model.serialise().value());
+  ASSERT_TRUE(session) << session.error().message;
+  const auto binding = Binding::create(**session);
+  ASSERT_TRUE(binding);
+  (*binding)->input<float>(0)[1] = 1;
+  (*binding)->input<float>(0)[3] = 1;
+  for (int i = 0; i < 2; ++i) {
+    const auto ran = (*binding)->run();
+    ASSERT_TRUE(ran) << ran.error().message;
+    EXPECT_THAT((*binding)->output(0).as<std::int64_t>(), ElementsAre(1, 3));
+  }
+}
+
+TEST_F(SessionTest, OneSessionServesManyThreads) {
+  const auto session = Session::load(runtime(), graph::testing::matmul_model().bytes());
+  ASSERT_TRUE(session);
+  std::vector<std::jthread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      const auto binding = Binding::create(**session);
+      ASSERT_TRUE(binding);
+      for (int i = 0; i < 500; ++i) {
+        const auto value = static_cast<float>(i % 10);
+        std::ranges::fill((*binding)->input<float>(0), value);
+        ASSERT_TRUE((*binding)->run());
+        ASSERT_THAT((*binding)->output(0).as<float>(), ElementsAre(16 * value, 20 * value));
+      }
+    });
+}
+
+TEST_F(SessionTest, NumbersThatAreNoneComeOutAsTheyWentIn) {
+  const auto session = Session::load(runtime(), graph::testing::identity_model().bytes());
+  ASSERT_TRUE(session);
+  constexpr auto kInfinity = std::numeric_limits<float>::infinity();
+  const float values[] = {std::nanf(""), kInfinity, -kInfinity, 1e38f};
+  const auto got = answer(**session, {1, 4}, values);
+  EXPECT_TRUE(std::isnan(got[0]));
+  EXPECT_EQ(got[1], kInfinity);
+  EXPECT_EQ(got[2], -kInfinity);
+}
+
+TEST_F(SessionTest, DenormalsAreZeroOnlyDuringARun) {
+  const auto session = Session::load(runtime(), graph::testing::add_model({1, 4}).bytes());
+  ASSERT_TRUE(session);
+  volatile float small = 1e-39f;
+  EXPECT_NE(small * 1.0f, 0.0f);
+  const auto binding = Binding::create(**session);
+  ASSERT_TRUE(binding);
+  std::ranges::fill((*binding)->input<float>(0), 1e-39f);
+  ASSERT_TRUE((*binding)->run());
+  EXPECT_EQ((*binding)->output(0).as<float>()[0], 0.0f);
+  EXPECT_NE(small * 1.0f, 0.0f);
+}
+
+TEST_F(SessionTest, BadModelsEndInAnErrorThatNamesTheFile) {
+  const auto good = graph::testing::conv_model().bytes();
+  const auto path = folder_ / "cut.onnx";
+  ASSERT_TRUE(write_atomically(path, std::span(good).first(good.size() / 2)));
+  const auto cut = Session::load(runtime(), path);
+  ASSERT_FALSE(cut);
+  EXPECT_THAT(cut.error().message, HasSubstr("cut.onnx"));
+  EXPECT_EQ(Session::load(runtime(), folder_ / "none.onnx").error().code, ErrorCode::kNotFound);
+  EXPECT_FALSE(Session::load(runtime(), std::span<const std::byte>()));
+
+  const auto unknown = ModelBuilder()
+                           .input("x", DataType::kFloat32, {1})
+                           .node("NoSuchOperator", {"x"}, {"y"})
+                           .output("y", DataType::kFloat32, {1})
+                           .build();
+  const auto refused = Session::load(runtime(), unknown.serialise().value());
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("NoSuchOperator"));
+}
+
+TEST_F(SessionTest, OptionsAreChecked) {
+  const auto model = graph::testing::identity_model().bytes();
+  EXPECT_EQ(Session::load(runtime(), model, {.threads = -1}).error().code,
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(Session::load(runtime(), model, {.threads = 1000}).error().code,
+            ErrorCode::kInvalidArgument);
+  EXPECT_FALSE(Session::load(runtime(), model, {.thread_affinities = "nonsense", .threads = 2}));
+}
+
+TEST_F(SessionTest, EverySettingComputesTheSame) {
+  const auto model = graph::testing::conv_model().bytes();
+  std::vector<float> picture(3 * 8 * 8);
+  for (std::size_t i = 0; i < picture.size(); ++i) picture[i] = static_cast<float>(i % 17) - 8;
+  const auto plain = Session::load(runtime(), model, {.optimization = Optimization::kNone});
+  ASSERT_TRUE(plain);
+  const auto expected = answer(**plain, {1, 3, 8, 8}, picture);
+  const SessionOptions settings[] = {
+      {.optimization = Optimization::kAll, .threads = 1},
+      {.optimization = Optimization::kBasic, .power = PowerProfile::kLatency, .threads = 2},
+      {.providers = {"no-such-provider", "cpu"}},
+      {.power = PowerProfile::kLowPower, .arena = Arena::kNone, .flush_denormals = false},
+      {.cache_folder = folder_ / "cache"},
+      {.config = {{"session.disable_prepacking", "1"}}},
+  };
+  for (const auto& options : settings) {
+    for (int load = 0; load < 2; ++load) {
+      const auto session = Session::load(runtime(), model, options);
+      ASSERT_TRUE(session) << session.error().message;
+      EXPECT_THAT(answer(**session, {1, 3, 8, 8}, picture),
+                  testing::Pointwise(testing::FloatNear(1e-4f), expected));
+    }
+  }
+}
+
+TEST_F(SessionTest, TheCacheSparesTheSecondStartTheWork) {
+  const auto model = graph::testing::conv_model().bytes();
+  const SessionOptions options{.threads = 1, .cache_folder = folder_ / "cache"};
+  const auto first = Session::load(runtime(), model, options);
+  ASSERT_TRUE(first) << first.error().message;
+  EXPECT_FALSE((*first)->loaded_from_cache());
+  EXPECT_EQ(files_in(options.cache_folder), 1u);
+  const auto second = Session::load(runtime(), model, options);
+  ASSERT_TRUE(second);
+  EXPECT_TRUE((*second)->loaded_from_cache());
+  // Other options make another graph.
+  const auto basic = Session::load(
+      runtime(), model,
+      {.optimization = Optimization::kBasic, .threads = 1, .cache_folder = options.cache_folder});
+  ASSERT_TRUE(basic);
+  EXPECT_FALSE((*basic)->loaded_from_cache());
+  EXPECT_EQ(files_in(options.cache_folder), 2u);
+}
+
+TEST_F(SessionTest, ADamagedCacheEntryIsReplaced) {
+  const auto model = graph::testing::conv_model().bytes();
+  const SessionOptions options{.threads = 1, .cache_folder = folder_ / "cache"};
+  ASSERT_TRUE(Session::load(runtime(), model, options));
+  const auto entry = fs::directory_iterator(options.cache_folder)->path();
+  const auto whole = read_bytes(entry, 1 << 20).value();
+  for (const std::size_t kept : {std::size_t{0}, std::size_t{7}, std::size_t{40}, whole.size() - 1}) {
+    std::ofstream(entry, std::ios::binary | std::ios::trunc)
+        .write(reinterpret_cast<const char*>(whole.data()), static_cast<std::streamsize>(kept));
+    const auto torn = Session::load(runtime(), model, options);
+    ASSERT_TRUE(torn) << torn.error().message;
+    EXPECT_FALSE((*torn)->loaded_from_cache()) << kept;
+    const auto mended = Session::load(runtime(), model, options);
+    ASSERT_TRUE(mended);
+    EXPECT_TRUE((*mended)->loaded_from_cache()) << kept;
+  }
+  auto flipped = whole;
+  flipped[whole.size() / 2] ^= std::byte{1};
+  ASSERT_TRUE(write_atomically(entry, flipped));
+  EXPECT_FALSE(Session::load(runtime(), model, options).value()->loaded_from_cache());
+}
+
+TEST_F(SessionTest, ConcurrentStartsShareOneCache) {
+  const auto model = graph::testing::conv_model().bytes();
+  const SessionOptions options{.threads = 1, .cache_folder = folder_ / "cache"};
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 4; ++t)
+      threads.emplace_back([&] {
+        for (int i = 0; i < 5; ++i) EXPECT_TRUE(Session::load(runtime(), model, options));
+      });
+  }
+  EXPECT_EQ(files_in(options.cache_folder), 1u);
+  EXPECT_TRUE(Session::load(runtime(), model, options).value()->loaded_from_cache());
+}
+
+TEST_F(SessionTest, ACacheThatCannotBeWrittenCostsOnlyTime) {
+  const auto file = folder_ / "file";
+  ASSERT_TRUE(write_atomically(file, "in the way"));
+  const auto session = Session::load(runtime(), graph::testing::conv_model().bytes(),
+                                     {.cache_folder = file / "cache"});
+  ASSERT_TRUE(session) << session.error().message;
+  EXPECT_FALSE((*session)->loaded_from_cache());
+}
+
+TEST_F(SessionTest, MeasuredThreadsAreRemembered) {
+  const SessionOptions options{.cache_folder = folder_ / "cache"};
+  const auto model = graph::testing::conv_model().bytes();
+  const auto first = Session::load(runtime(), model, options);
+  ASSERT_TRUE(first);
+  EXPECT_EQ((*first)->options().threads, 1);  // Too small a model for a second thread to pay.
+  const auto before = files_in(options.cache_folder);
+  ASSERT_TRUE(Session::load(runtime(), model, options));
+  EXPECT_EQ(files_in(options.cache_folder), before);
+}
+
+TEST_F(SessionTest, CancelEndsARunAndTheNextOneWorks) {
+  // A loop of about a second: the cancel arrives in its middle.
+  auto builder = ModelBuilder();
+  builder.input("x", DataType::kFloat32, {512, 512});
+  std::string previous = "x";
+  for (int i = 0; i < 400; ++i) {
+    const auto next = "v" + std::to_string(i);
+    builder.node("MatMul", {previous, "x"}, {next});
+    previous = next;
+  }
+  builder.output(previous, DataType::kFloat32, {512, 512});
+  const auto session = Session::load(runtime(), builder.bytes(), {.threads = 1});
+  ASSERT_TRUE(session) << session.error().message;
+  const auto binding = Binding::create(**session);
+  ASSERT_TRUE(binding);
+  std::jthread canceller([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    (*binding)->cancel();
+  });
+  const auto cancelled = (*binding)->run();
+  ASSERT_FALSE(cancelled);
+  EXPECT_EQ(cancelled.error().code, ErrorCode::kCancelled);
+  canceller.join();
+  EXPECT_TRUE((*binding)->run());
+}
+
+}  // namespace
+}  // namespace selvage::infer
