@@ -1,1 +1,55 @@
-# What `make install` puts on a machine.
+# What `make install` puts on a machine: the program with its manual page and completion, and the
+# library for find_package(Selvage), with ONNX Runtime in a folder of its own so that it meets no other.
+include(CMakePackageConfigHelpers)
+set(runtime_folder ${CMAKE_INSTALL_LIBDIR}/selvage)
+set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/Selvage)
+
+# The library: every folder of src/ but the commands. Headers that serve one folder's
+# sources only say so in their opening comment.
+foreach(folder base crypto graph media infer)
+  if(NOT TARGET selvage_${folder})
+    continue()
+  endif()
+  install(TARGETS selvage_${folder} EXPORT SelvageTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${folder}/*.h)
+  foreach(header ${headers})
+    file(STRINGS ${header} internal REGEX "^// .*(Internal to src/|Private to this folder)")
+    if(NOT internal)
+      install(FILES ${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/selvage/${folder})
+    endif()
+  endforeach()
+endforeach()
+install(EXPORT SelvageTargets NAMESPACE Selvage:: DESTINATION ${package_folder})
+configure_package_config_file(cmake/SelvageConfig.cmake.in SelvageConfig.cmake
+  INSTALL_DESTINATION ${package_folder} PATH_VARS runtime_folder)
+write_basic_package_version_file(SelvageConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES
+  ${CMAKE_CURRENT_BINARY_DIR}/SelvageConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/SelvageConfigVersion.cmake
+  DESTINATION ${package_folder})
+
+# A system's ONNX Runtime stays where it is.
+string(FIND ${ORT_LIBRARY} ${SELVAGE_DEPS} ours)
+if(ours EQUAL 0)
+  install(FILES ${ORT_LIBRARY} DESTINATION ${runtime_folder})
+endif()
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+
+# The program.
+if(TARGET selvage)
+  file(RELATIVE_PATH from_program /${CMAKE_INSTALL_BINDIR} /${runtime_folder})
+  set_target_properties(selvage PROPERTIES INSTALL_RPATH $ORIGIN/${from_program})
+  install(TARGETS selvage RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+
+  set(manual ${CMAKE_CURRENT_BINARY_DIR}/selvage.1)
+  set(completion ${CMAKE_CURRENT_BINARY_DIR}/selvage.bash)
+  add_custom_command(OUTPUT ${manual} ${completion}
+    COMMAND ${PROJECT_SOURCE_DIR}/tools/make_man $<TARGET_FILE:selvage> ${manual} ${completion}
+    DEPENDS selvage tools/make_man
+    COMMENT "Writing the manual page and the completion" VERBATIM)
+  if(NOT CMAKE_CROSSCOMPILING)
+    add_custom_target(selvage_manual ALL DEPENDS ${manual} ${completion})
+    install(FILES ${manual} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+    install(FILES ${completion} RENAME selvage
+      DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+  endif()
+endif()

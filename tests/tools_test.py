@@ -12,12 +12,18 @@ CLEAN = {
     "docs/architecture.md": "<!-- layers: tools/check_layers --update -->\n```text\n"
     "infer  -> base\nbase\n```\n",
     "src/base/a.h": "#pragma once\n\n#include <string>\n",
+    "src/base/inner.h": "// How a.h does it. Internal to src/base.\n#pragma once\n",
     "src/infer/b.cc": '#include <onnxruntime_c_api.h>\n\n#include "base/a.h"\n',
 }
 
 # One violation each, on top of CLEAN, and a word of the message.
 LAYER_VIOLATIONS = {
     "an include that goes up": ("src/base/a.h", '#include "infer/b.h"\n', "goes up"),
+    "an include of another folder's internals": (
+        "src/infer/b.h",
+        '#include "base/inner.h"\n',
+        "internal to src/base",
+    ),
     "a library outside its folder": ("src/base/a.h", "#include <yaml-cpp/yaml.h>\n", "src/infer"),
     "an unknown library": ("src/base/a.h", "#include <zmq.h>\n", "no library"),
     "a slow header in a header": ("src/base/a.h", "#include <nlohmann/json.hpp>\n", ".cc files"),
@@ -32,6 +38,7 @@ LAYER_VIOLATIONS = {
 }
 
 LAYER_ALLOWED = {
+    "a folder's own internals": ("src/base/a.cc", '#include "base/inner.h"\n'),
     "JSON in a source": ("src/base/a.cc", "#include <nlohmann/json.hpp>\n"),
     "GoogleTest in a test": ("src/base/a_test.cc", "#include <gtest/gtest.h>\n"),
     "headers of the system": ("src/base/a.cc", "#include <sys/mman.h>\n#include <unistd.h>\n"),
@@ -171,6 +178,51 @@ class TidyTest(Tree):
                 status, output = self.check(text)
                 self.assertNotEqual(status, 0, output)
                 self.assertIn(f"[{rule},", output)
+
+
+class ManualTest(Tree):
+    PROGRAM = """#!/bin/sh
+case $1 in
+  --version) echo "selvage 1.2.3" ;;
+  --help) printf 'Runs models.\\n\\nOptions:\\n  -h,--help  Print this\\n\\n'
+    printf 'Subcommands:\\n  run        Runs a model\\n  doctor     Looks at the machine\\n' ;;
+  run) printf '.dotted line\\n  --json     For programs\\n  --draw-to TEXT\\n' ;;
+  doctor) printf '  --fix      Mend it\\n' ;;
+esac
+"""
+
+    def setUp(self):
+        super().setUp()
+        self.write("selvage", self.PROGRAM)
+        (self.root / "selvage").chmod(0o755)
+        outputs = (self.root / "selvage.1", self.root / "completion")
+        status, output = run(ROOT / "tools/make_man", self.root / "selvage", *outputs)
+        self.assertEqual(status, 0, output)
+        self.page = outputs[0].read_text()
+
+    def complete(self, *words):
+        script = 'source completion; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _selvage; '
+        script += 'echo "${COMPREPLY[@]}"'
+        done = subprocess.run(
+            ["bash", "-c", script, "_", "selvage", *words],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()
+
+    def test_page_shows_every_command_and_its_help(self):
+        self.assertIn('.TH SELVAGE 1 "" "selvage 1.2.3"', self.page)
+        self.assertIn(".SS selvage run\n.nf\n\\&.dotted line\n  \\-\\-json", self.page)
+        self.assertIn(".SS selvage doctor", self.page)
+
+    def test_completion_knows_commands_options_and_files(self):
+        self.assertEqual(self.complete("do"), ["doctor"])
+        self.assertEqual(self.complete("--h"), ["--help"])
+        self.assertEqual(self.complete("run", "--"), ["--draw-to", "--json"])
+        self.assertEqual(self.complete("doctor", "--f"), ["--fix"])
+        self.assertEqual(self.complete("run", "compl"), ["completion"])
 
 
 if __name__ == "__main__":
