@@ -16,6 +16,7 @@ add_library(selvage_flags INTERFACE)
 target_compile_options(selvage_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wnon-virtual-dtor -Wold-style-cast
   -Werror -fno-strict-aliasing
+  -Wno-missing-field-initializers  # Designated initialisers leave the rest to its defaults.
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
   $<$<CONFIG:Release>:-fstack-protector-strong -D_FORTIFY_SOURCE=2>)
 target_link_options(selvage_flags INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,--as-needed)

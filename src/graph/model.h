@@ -37,6 +37,8 @@ inline constexpr std::uint64_t kDecodedBytesPerByte = 8;
 
 struct LoadOptions {
   std::uint64_t bytes_max = kModelBytesMax;  ///< Of the file; external data do not count.
+  /// Where parse() finds external data; load() takes the file's own folder.
+  std::filesystem::path folder = {};
 };
 
 struct SaveOptions {
@@ -62,7 +64,7 @@ class Model {
   /// kDataLoss for what is not, or no longer, an ONNX file; kOutOfRange beyond a limit above.
   [[nodiscard]] static Result<Model> load(const std::filesystem::path& path,
                                           const LoadOptions& options = {});
-  /// The same from memory. Such a model has no folder(), so external data cannot be found.
+  /// The same from memory. Without LoadOptions::folder external data cannot be found.
   [[nodiscard]] static Result<Model> parse(std::span<const std::byte> bytes,
                                            const LoadOptions& options = {});
 

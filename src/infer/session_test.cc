@@ -1,13 +1,13 @@
 #include "infer/session.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <cmath>
 #include <fstream>
 #include <limits>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "graph/testing.h"
@@ -34,11 +34,13 @@ class SessionTest : public testing::Test {
     return static_cast<std::size_t>(
         std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
   }
-  fs::path folder_ = fs::temp_directory_path() / ("selvage-session-test-" + std::to_string(::getpid()));
+  fs::path folder_ =
+      fs::temp_directory_path() / ("selvage-session-test-" + std::to_string(::getpid()));
 };
 
 /// A model's whole answer to one float input.
-std::vector<float> answer(const Session& session, const Shape& shape, std::span<const float> values) {
+std::vector<float> answer(const Session& session, const Shape& shape,
+                          std::span<const float> values) {
   const Value input = Tensor::from<float>(shape, values).value();
   const auto outputs = session.run({&input, 1});
   if (!outputs) ADD_FAILURE() << outputs.error().message;
@@ -92,11 +94,11 @@ TEST_F(SessionTest, RefusesInputsThatDoNotFitByName) {
 }
 
 TEST_F(SessionTest, CarriesEveryElementType) {
-  const DataType types[] = {
-      DataType::kFloat32, DataType::kUint8,   DataType::kInt8,    DataType::kUint16,
-      DataType::kInt16,   DataType::kInt32,   DataType::kInt64,   DataType::kBool,
-      DataType::kFloat16, DataType::kFloat64, DataType::kUint32,  DataType::kUint64,
-      DataType::kBfloat16};
+  const DataType types[] = {DataType::kFloat32, DataType::kUint8,  DataType::kInt8,
+                            DataType::kUint16,  DataType::kInt16,  DataType::kInt32,
+                            DataType::kInt64,   DataType::kBool,   DataType::kFloat16,
+                            DataType::kFloat64, DataType::kUint32, DataType::kUint64,
+                            DataType::kBfloat16};
   for (const auto type : types) {
     const auto session =
         Session::load(runtime(), graph::testing::identity_model(type, {2, 3}).bytes());
@@ -291,7 +293,7 @@ TEST_F(SessionTest, OptionsAreChecked) {
             ErrorCode::kInvalidArgument);
   EXPECT_EQ(Session::load(runtime(), model, {.threads = 1000}).error().code,
             ErrorCode::kInvalidArgument);
-  EXPECT_FALSE(Session::load(runtime(), model, {.thread_affinities = "nonsense", .threads = 2}));
+  EXPECT_FALSE(Session::load(runtime(), model, {.threads = 2, .thread_affinities = "nonsense"}));
 }
 
 TEST_F(SessionTest, EverySettingComputesTheSame) {
@@ -344,7 +346,8 @@ TEST_F(SessionTest, ADamagedCacheEntryIsReplaced) {
   ASSERT_TRUE(Session::load(runtime(), model, options));
   const auto entry = fs::directory_iterator(options.cache_folder)->path();
   const auto whole = read_bytes(entry, 1 << 20).value();
-  for (const std::size_t kept : {std::size_t{0}, std::size_t{7}, std::size_t{40}, whole.size() - 1}) {
+  for (const std::size_t kept :
+       {std::size_t{0}, std::size_t{7}, std::size_t{40}, whole.size() - 1}) {
     std::ofstream(entry, std::ios::binary | std::ios::trunc)
         .write(reinterpret_cast<const char*>(whole.data()), static_cast<std::streamsize>(kept));
     const auto torn = Session::load(runtime(), model, options);
