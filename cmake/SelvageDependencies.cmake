@@ -25,7 +25,7 @@ endif()
 # ONNX Runtime: the official build in .deps, or the system's where the user has one.
 find_path(ORT_INCLUDE onnxruntime_cxx_api.h
   HINTS ${SELVAGE_DEPS}/onnxruntime/include PATH_SUFFIXES onnxruntime onnxruntime/core/session)
-find_library(ORT_LIBRARY NAMES onnxruntime libonnxruntime.so.1 HINTS ${SELVAGE_DEPS}/onnxruntime/lib)
+find_library(ORT_LIBRARY NAMES libonnxruntime.so.1 onnxruntime HINTS ${SELVAGE_DEPS}/onnxruntime/lib)
 if(NOT ORT_INCLUDE OR NOT ORT_LIBRARY OR NOT EXISTS ${SELVAGE_DEPS}/onnx/onnx.proto)
   message(FATAL_ERROR "ONNX Runtime or onnx.proto is missing: run `make setup` first.")
 endif()
