@@ -18,6 +18,8 @@ target_compile_options(selvage_flags INTERFACE
   -Werror -fno-strict-aliasing
   -Wno-missing-field-initializers  # Designated initialisers leave the rest to its defaults.
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
+  # g++ 12 guesses these after inlining and is wrong about <string> and <optional>; sanitizers know.
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-restrict;-Wno-array-bounds;-Wno-stringop-overflow;-Wno-stringop-overread>
   $<$<CONFIG:Release>:-fstack-protector-strong -D_FORTIFY_SOURCE=2>)
 target_link_options(selvage_flags INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,--as-needed)
 
