@@ -18,9 +18,11 @@ namespace selvage::graph {
 
 /// Limits, generous for any model in the field. Each error names its limit.
 struct CheckOptions {
-  std::size_t nodes_max = 1'000'000;  ///< In the whole model, subgraphs and functions included.
+  std::size_t nodes_max = 1'000'000;  ///< In the whole model, subgraphs included, each function
+                                      ///< counted wherever it is called.
   std::size_t depth_max = 16;         ///< Of subgraphs in subgraphs; the main graph has depth 0.
   std::size_t rank_max = 64;          ///< Dimensions of one tensor.
+  std::size_t call_depth_max = 64;    ///< Of functions that call functions.
   /// Of a tensor whose size is only stated and not stored: the shape that a constant gives to
   /// ConstantOfShape, Expand, Tile or a random operator, and the dense shape of a sparse
   /// initialiser.

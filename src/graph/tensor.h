@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/file.h"
 #include "base/result.h"
@@ -35,6 +36,7 @@ class TensorData {
  private:
   TensorView view_;
   std::vector<std::byte> decoded_;
+  std::vector<std::string> strings_;
   std::optional<MappedFile> file_;
 };
 
