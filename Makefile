@@ -3,6 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := release
 MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:  # Each task uses all cores by itself.
 
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
