@@ -1,6 +1,6 @@
-// Side-by-side timing in one process and one run: rounds of A and B in turn, so that a machine whose
-// speed drifts drifts for both. Percentiles are exact (sorted samples), since the ratios asked for
-// are finer than a histogram's buckets.
+// Side-by-side timing in one process and one run: rounds of A and B in turn, so that a machine
+// whose speed drifts drifts for both. Percentiles are exact (sorted samples), since the ratios
+// asked for are finer than a histogram's buckets.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,8 @@ struct Samples {
 
   [[nodiscard]] double percentile(double fraction) {
     std::ranges::sort(us);
-    const auto rank = static_cast<std::size_t>(std::ceil(fraction * static_cast<double>(us.size())));
+    const auto rank =
+        static_cast<std::size_t>(std::ceil(fraction * static_cast<double>(us.size())));
     return us[std::clamp<std::size_t>(rank, 1, us.size()) - 1];
   }
 };
@@ -34,10 +35,10 @@ double time_us(Function&& function) {
 }
 
 struct Plan {
-  int rounds = 40;      ///< Of A then B; every other round B goes first.
-  int calls = 50;       ///< Of each per round.
-  int warm_up = 30;     ///< Calls of each before the first round.
-  int lead_in = 3;      ///< Untimed calls of each at the start of its turn.
+  int rounds = 40;   ///< Of A then B; every other round B goes first.
+  int calls = 50;    ///< Of each per round.
+  int warm_up = 30;  ///< Calls of each before the first round.
+  int lead_in = 3;   ///< Untimed calls of each at the start of its turn.
 };
 
 struct Pair {
@@ -71,8 +72,8 @@ inline void print_header(std::string_view a, std::string_view b) {
 }
 
 inline void print_row(std::string_view what, std::string_view percentile, double a, double b) {
-  std::printf("%-44.*s %6.*s %9.1f us %9.1f us %7.3fx\n", static_cast<int>(what.size()), what.data(),
-              static_cast<int>(percentile.size()), percentile.data(), a, b, a / b);
+  std::printf("%-44.*s %6.*s %9.1f us %9.1f us %7.3fx\n", static_cast<int>(what.size()),
+              what.data(), static_cast<int>(percentile.size()), percentile.data(), a, b, a / b);
 }
 
 inline void print_pair(std::string_view what, Pair& pair,

@@ -1,16 +1,16 @@
 // The engine against ONNX Runtime called bare, in one process and one run.
 //   engine_bench MODEL.onnx... [--load SECONDS]
-// For each model, with 1 and 2 threads: Binding::run against OrtApi::Run with preallocated input and
-// output in the runtime's default configuration (its own thread settings for the given number).
+// For each model, with 1 and 2 threads: Binding::run against OrtApi::Run with preallocated input
+// and output in the runtime's default configuration (its own thread settings for the given number).
 // --load: the tail (p99.9) while two busy threads compete for the cores, the engine's default
 // session against the bare default session.
-#include <onnxruntime_c_api.h>
-
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <thread>
+
+#include <onnxruntime_c_api.h>
 
 #include "bench/compare.h"
 #include "infer/cache.h"
@@ -19,7 +19,9 @@
 namespace selvage::bench {
 namespace {
 
-const OrtApi& api() { return *OrtGetApiBase()->GetApi(ORT_API_VERSION); }
+const OrtApi& api() {
+  return *OrtGetApiBase()->GetApi(ORT_API_VERSION);
+}
 
 template <typename T>
 T must(Result<T> result) {
@@ -94,7 +96,8 @@ struct Engine {
   std::unique_ptr<infer::Binding> binding;
 };
 
-Engine make_engine(infer::Runtime& runtime, const char* path, const infer::SessionOptions& options) {
+Engine make_engine(infer::Runtime& runtime, const char* path,
+                   const infer::SessionOptions& options) {
   Engine engine;
   engine.session = must(infer::Session::load(runtime, std::filesystem::path(path), options));
   engine.binding = must(infer::Binding::create(*engine.session));
@@ -113,14 +116,14 @@ void overhead(infer::Runtime& runtime, const char* path) {
     BareSession bare(path, threads, *engine.session, *engine.binding);
     const Plan plan{.rounds = 60, .calls = 50};
     auto pair = compare(plan, [&] { must(engine.binding->run()); }, [&] { bare.run(); });
-    print_pair(short_name(path) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"),
-               pair);
+    print_pair(
+        short_name(path) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"),
+        pair);
   }
 }
 
 void tail_under_load(infer::Runtime& runtime, const char* path, int seconds) {
-  const auto engine =
-      make_engine(runtime, path, {.cache_folder = infer::default_cache_folder()});
+  const auto engine = make_engine(runtime, path, {.cache_folder = infer::default_cache_folder()});
   BareSession bare(path, 0, *engine.session, *engine.binding);
   std::atomic<bool> stop{false};
   std::vector<std::jthread> competitors;

@@ -12,8 +12,8 @@ namespace selvage {
 
 }  // namespace selvage
 
-#define SELVAGE_CHECK(condition)                                                         \
-  do {                                                                                   \
-    if (!(condition)) [[unlikely]]                                                       \
-      ::selvage::check_failed(#condition, std::source_location::current());              \
+#define SELVAGE_CHECK(condition)                                            \
+  do {                                                                      \
+    if (!(condition)) [[unlikely]]                                          \
+      ::selvage::check_failed(#condition, std::source_location::current()); \
   } while (false)

@@ -1,13 +1,13 @@
 #include "base/file.h"
 
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-#include <utility>
 
 namespace selvage {
 namespace {
@@ -58,8 +58,8 @@ Result<Container> read_whole(const std::filesystem::path& path, std::uint64_t by
   if (S_ISDIR(status.st_mode))
     return fail(ErrorCode::kInvalidArgument, "'" + path.string() + "' is a folder, not a file");
   // The size is a hint: pipes and files in /proc report none, and a file can grow while it is read.
-  Container content(static_cast<std::size_t>(
-                        std::min<std::uint64_t>(static_cast<std::uint64_t>(status.st_size), bytes_max)) +
+  Container content(static_cast<std::size_t>(std::min<std::uint64_t>(
+                        static_cast<std::uint64_t>(status.st_size), bytes_max)) +
                         1,
                     typename Container::value_type{});
   std::size_t used = 0;

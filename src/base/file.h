@@ -27,8 +27,8 @@ namespace selvage {
 [[nodiscard]] Result<void> write_atomically(const std::filesystem::path& path,
                                             std::string_view content);
 
-/// The same piece by piece, for content that need not exist in memory at once. Confined to one thread.
-/// A writer that is destroyed before commit() leaves nothing.
+/// The same piece by piece, for content that need not exist in memory at once. Confined to one
+/// thread. A writer that is destroyed before commit() leaves nothing.
 class AtomicFile {
  public:
   /// Begins a temporary file beside `path`.
@@ -38,8 +38,8 @@ class AtomicFile {
   ~AtomicFile();
 
   [[nodiscard]] Result<void> append(std::span<const std::byte> piece);
-  /// Syncs what was appended and makes it `path`: that given to create(), or one beside it where the
-  /// content decides the name. Call it once, last.
+  /// Syncs what was appended and makes it `path`: that given to create(), or one beside it where
+  /// the content decides the name. Call it once, last.
   [[nodiscard]] Result<void> commit(const std::filesystem::path& path);
 
  private:

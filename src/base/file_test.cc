@@ -1,11 +1,11 @@
 #include "base/file.h"
 
+#include <csignal>
+#include <fstream>
+
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#include <csignal>
-#include <fstream>
 
 namespace selvage {
 namespace {
@@ -20,7 +20,8 @@ class FileTest : public testing::Test {
     return static_cast<std::size_t>(
         std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
   }
-  fs::path folder_ = fs::temp_directory_path() / ("selvage-file-test-" + std::to_string(::getpid()));
+  fs::path folder_ =
+      fs::temp_directory_path() / ("selvage-file-test-" + std::to_string(::getpid()));
 };
 
 TEST_F(FileTest, WhatIsWrittenIsRead) {

@@ -45,8 +45,8 @@ void Histogram::reset() {
 std::uint64_t HistogramSnapshot::percentile_ns(double fraction) const {
   if (count == 0) return 0;
   const auto clamped = std::clamp(fraction, 0.0, 1.0);
-  const auto rank =
-      std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::ceil(clamped * static_cast<double>(count))));
+  const auto rank = std::max<std::uint64_t>(
+      1, static_cast<std::uint64_t>(std::ceil(clamped * static_cast<double>(count))));
   std::uint64_t seen = 0;
   for (std::size_t i = 0; i < buckets.size(); ++i) {
     seen += buckets[i];

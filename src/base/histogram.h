@@ -28,8 +28,8 @@ struct HistogramSnapshot {
   void merge(const HistogramSnapshot& other);
 };
 
-/// Synchronised: record() is lock-free and allocates nothing; values above about 18 minutes count as
-/// the largest bucket. Buckets: 64 linear steps in each power of two (HdrHistogram's layout with
+/// Synchronised: record() is lock-free and allocates nothing; values above about 18 minutes count
+/// as the largest bucket. Buckets: 64 linear steps in each power of two (HdrHistogram's layout with
 /// 6 significant bits), 2,304 counters, 18 KB.
 class Histogram {
  public:

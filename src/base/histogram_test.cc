@@ -1,10 +1,10 @@
 #include "base/histogram.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <random>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 namespace selvage {
 namespace {
@@ -40,7 +40,8 @@ TEST(Histogram, PercentilesAgreeWithSortedValues) {
         1, static_cast<std::size_t>(std::ceil(fraction * static_cast<double>(values.size()))));
     const auto exact = values[rank - 1];
     EXPECT_GE(snapshot.percentile_ns(fraction), exact);
-    EXPECT_LE(static_cast<double>(snapshot.percentile_ns(fraction)), static_cast<double>(exact) * 1.016 + 1);
+    EXPECT_LE(static_cast<double>(snapshot.percentile_ns(fraction)),
+              static_cast<double>(exact) * 1.016 + 1);
   }
   EXPECT_EQ(snapshot.min_ns, values.front());
   EXPECT_EQ(snapshot.max_ns, values.back());

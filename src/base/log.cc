@@ -1,10 +1,10 @@
 #include "base/log.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
-
 #include <atomic>
 #include <memory>
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 namespace selvage::log {
 namespace {
@@ -94,9 +94,17 @@ void configure(Level level, Format format) {
                            : "%Y-%m-%dT%H:%M:%S.%e%z %l %v");
 }
 
-void debug(std::string_view message, Fields fields) { write(Level::kDebug, message, fields); }
-void info(std::string_view message, Fields fields) { write(Level::kInfo, message, fields); }
-void warning(std::string_view message, Fields fields) { write(Level::kWarning, message, fields); }
-void error(std::string_view message, Fields fields) { write(Level::kError, message, fields); }
+void debug(std::string_view message, Fields fields) {
+  write(Level::kDebug, message, fields);
+}
+void info(std::string_view message, Fields fields) {
+  write(Level::kInfo, message, fields);
+}
+void warning(std::string_view message, Fields fields) {
+  write(Level::kWarning, message, fields);
+}
+void error(std::string_view message, Fields fields) {
+  write(Level::kError, message, fields);
+}
 
 }  // namespace selvage::log

@@ -12,7 +12,8 @@ namespace selvage::log {
 enum class Level { kDebug, kInfo, kWarning, kError, kOff };
 enum class Format { kText, kJson };
 
-/// Sets what is written and how, for the whole process. Safe from any thread. Starts as kWarning, kText.
+/// Sets what is written and how, for the whole process. Safe from any thread. Starts as kWarning,
+/// kText.
 void configure(Level level, Format format);
 
 /// A field is quoted as needed: log::info("model ready", {{"model", name}, {"ms", "12"}}).

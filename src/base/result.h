@@ -57,14 +57,14 @@ using Result = std::expected<T, Error>;
 /// `SELVAGE_TRY(auto model, load(path));` declares `model`, or returns the error to the caller.
 #define SELVAGE_TRY(declaration, expression) \
   SELVAGE_TRY_INNER(declaration, expression, SELVAGE_CONCAT(selvage_result_, __LINE__))
-#define SELVAGE_TRY_INNER(declaration, expression, result)                   \
-  auto result = (expression);                                                \
+#define SELVAGE_TRY_INNER(declaration, expression, result)                          \
+  auto result = (expression);                                                       \
   if (!result) return std::unexpected<::selvage::Error>(std::move(result).error()); \
   declaration = *std::move(result)
 
 /// `SELVAGE_RETURN_IF_ERROR(write(path));` for a Result whose value is not needed.
-#define SELVAGE_RETURN_IF_ERROR(expression)                                  \
-  do {                                                                       \
-    if (auto selvage_result = (expression); !selvage_result)                 \
+#define SELVAGE_RETURN_IF_ERROR(expression)                                        \
+  do {                                                                             \
+    if (auto selvage_result = (expression); !selvage_result)                       \
       return std::unexpected<::selvage::Error>(std::move(selvage_result).error()); \
   } while (false)

@@ -29,9 +29,8 @@ TEST(Result, ContextGrowsOnTheWayUp) {
 }
 
 TEST(CatchToResult, TurnsExceptionsIntoErrors) {
-  const auto thrown = catch_to_result(ErrorCode::kDataLoss, []() -> Result<int> {
-    throw std::runtime_error("torn");
-  });
+  const auto thrown = catch_to_result(ErrorCode::kDataLoss,
+                                      []() -> Result<int> { throw std::runtime_error("torn"); });
   ASSERT_FALSE(thrown);
   EXPECT_EQ(thrown.error().code, ErrorCode::kDataLoss);
   EXPECT_EQ(thrown.error().message, "torn");

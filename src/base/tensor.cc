@@ -84,7 +84,8 @@ std::optional<std::uint64_t> byte_size(DataType type, std::span<const std::int64
   const auto bits = bits_of(type);
   if (!count || bits == 0) return std::nullopt;
   std::uint64_t total_bits = 0;
-  if (__builtin_mul_overflow(static_cast<std::uint64_t>(*count), std::uint64_t{bits}, &total_bits) ||
+  if (__builtin_mul_overflow(static_cast<std::uint64_t>(*count), std::uint64_t{bits},
+                             &total_bits) ||
       total_bits > std::numeric_limits<std::int64_t>::max())
     return std::nullopt;
   return (total_bits + 7) / 8;
@@ -102,8 +103,8 @@ std::string to_string(std::span<const std::int64_t> shape) {
 Result<Tensor> Tensor::create(DataType type, Shape shape, std::uint64_t bytes_max) {
   const auto count = element_count(shape);
   if (!count)
-    return fail(ErrorCode::kInvalidArgument, "shape " + selvage::to_string(shape) +
-                                                 " has a negative dimension or is too large");
+    return fail(ErrorCode::kInvalidArgument,
+                "shape " + selvage::to_string(shape) + " has a negative dimension or is too large");
   Tensor tensor;
   tensor.type_ = type;
   if (type == DataType::kString) {
@@ -115,10 +116,10 @@ Result<Tensor> Tensor::create(DataType type, Shape shape, std::uint64_t bytes_ma
   } else {
     const auto bytes = byte_size(type, shape);
     if (!bytes || *bytes > bytes_max)
-      return fail(ErrorCode::kOutOfRange,
-                  "a " + std::string(selvage::to_string(type)) + " tensor of shape " +
-                      selvage::to_string(shape) + " is above the limit of " +
-                      std::to_string(bytes_max) + " bytes");
+      return fail(ErrorCode::kOutOfRange, "a " + std::string(selvage::to_string(type)) +
+                                              " tensor of shape " + selvage::to_string(shape) +
+                                              " is above the limit of " +
+                                              std::to_string(bytes_max) + " bytes");
     tensor.bytes_.resize(static_cast<std::size_t>(*bytes));
   }
   tensor.shape_ = std::move(shape);
@@ -128,9 +129,9 @@ Result<Tensor> Tensor::create(DataType type, Shape shape, std::uint64_t bytes_ma
 Result<Tensor> Tensor::from_strings(Shape shape, std::vector<std::string> values) {
   const auto count = element_count(shape);
   if (!count || static_cast<std::size_t>(*count) != values.size())
-    return fail(ErrorCode::kInvalidArgument,
-                "a string tensor of shape " + selvage::to_string(shape) + " does not hold " +
-                    std::to_string(values.size()) + " values");
+    return fail(ErrorCode::kInvalidArgument, "a string tensor of shape " +
+                                                 selvage::to_string(shape) + " does not hold " +
+                                                 std::to_string(values.size()) + " values");
   Tensor tensor;
   tensor.type_ = DataType::kString;
   tensor.shape_ = std::move(shape);

@@ -1,5 +1,5 @@
-// Tensors as every folder passes them on: an element type, a shape and bytes. Row-major, no padding,
-// in the machine's byte order (little-endian on every machine we support).
+// Tensors as every folder passes them on: an element type, a shape and bytes. Row-major, no
+// padding, in the machine's byte order (little-endian on every machine we support).
 #pragma once
 
 #include <cstddef>
@@ -138,9 +138,9 @@ Result<Tensor> Tensor::from(Shape shape, std::span<const T> values) {
   SELVAGE_TRY(Tensor tensor, create(data_type_of<T>(), std::move(shape)));
   const auto bytes = std::as_bytes(values);
   if (bytes.size() != tensor.bytes_.size())
-    return fail(ErrorCode::kInvalidArgument,
-                "a tensor of shape " + to_string(tensor.shape_) + " does not hold " +
-                    std::to_string(values.size()) + " values");
+    return fail(ErrorCode::kInvalidArgument, "a tensor of shape " + to_string(tensor.shape_) +
+                                                 " does not hold " + std::to_string(values.size()) +
+                                                 " values");
   std::copy(bytes.begin(), bytes.end(), tensor.bytes_.begin());
   return tensor;
 }

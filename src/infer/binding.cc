@@ -24,7 +24,8 @@ struct Free {
 using Buffer = std::unique_ptr<std::byte, Free>;
 
 Result<Buffer> allocate(std::uint64_t bytes) {
-  const auto rounded = (std::max<std::uint64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+  const auto rounded =
+      (std::max<std::uint64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   Buffer buffer(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)));
   if (!buffer)
     return fail(ErrorCode::kResourceExhausted,
@@ -36,11 +37,11 @@ Result<Buffer> allocate(std::uint64_t bytes) {
 /// One input or output.
 struct Slot {
   Shape shape = {};
-  Buffer buffer = nullptr;           ///< Ours, when we own the memory.
-  std::span<std::byte> bytes = {};   ///< Ours or the caller's; empty when the runtime allocates.
+  Buffer buffer = nullptr;          ///< Ours, when we own the memory.
+  std::span<std::byte> bytes = {};  ///< Ours or the caller's; empty when the runtime allocates.
   std::vector<std::string> strings = {};
   ort::Handle<OrtValue> value = {};  ///< For outputs that the runtime allocates: of the last run.
-  bool by_runtime = false;      ///< Its shape is known only after a run.
+  bool by_runtime = false;           ///< Its shape is known only after a run.
 };
 
 /// Sizes of the named open dimensions, as the inputs' shapes give them.
@@ -93,16 +94,18 @@ struct Binding::State {
     if (type == DataType::kString) {
       const auto count = element_count(slot.shape);
       if (!count || *count > kStringsMax)
-        return fail(ErrorCode::kOutOfRange, "a string tensor of shape " + to_string(slot.shape) +
-                                                " is too large");
+        return fail(ErrorCode::kOutOfRange,
+                    "a string tensor of shape " + to_string(slot.shape) + " is too large");
       slot.strings.assign(static_cast<std::size_t>(*count), "");
-      SELVAGE_TRY(slot.value, to_ort(TensorView{type, slot.shape, {}, slot.strings}, session.memory));
+      SELVAGE_TRY(slot.value,
+                  to_ort(TensorView{type, slot.shape, {}, slot.strings}, session.memory));
       return {};
     }
     const auto bytes = byte_size(type, slot.shape);
     if (!bytes || *bytes > Tensor::kBytesMax)
-      return fail(ErrorCode::kOutOfRange, "a " + std::string(to_string(type)) + " tensor of shape " +
-                                              to_string(slot.shape) + " is too large");
+      return fail(ErrorCode::kOutOfRange, "a " + std::string(to_string(type)) +
+                                              " tensor of shape " + to_string(slot.shape) +
+                                              " is too large");
     SELVAGE_TRY(slot.buffer, allocate(*bytes));
     slot.bytes = {slot.buffer.get(), static_cast<std::size_t>(*bytes)};
     return wrap(slot, type);
@@ -184,12 +187,15 @@ Result<std::unique_ptr<Binding>> Binding::create(const Session& session,
                                                  std::span<const Shape> input_shapes) {
   const auto& owner = *session.state_;
   const auto not_tensor = [](const ValueInfo& info) { return info.kind != ValueKind::kTensor; };
-  if (std::ranges::any_of(owner.inputs, not_tensor) || std::ranges::any_of(owner.outputs, not_tensor))
-    return fail(ErrorCode::kUnimplemented,
-                "the model takes or gives sequences, maps or optionals; only Session::run can run it");
+  if (std::ranges::any_of(owner.inputs, not_tensor) ||
+      std::ranges::any_of(owner.outputs, not_tensor))
+    return fail(
+        ErrorCode::kUnimplemented,
+        "the model takes or gives sequences, maps or optionals; only Session::run can run it");
   if (!input_shapes.empty() && input_shapes.size() != owner.inputs.size())
-    return fail(ErrorCode::kInvalidArgument, "the model takes " + std::to_string(owner.inputs.size()) +
-                                                 " inputs, not " + std::to_string(input_shapes.size()));
+    return fail(ErrorCode::kInvalidArgument,
+                "the model takes " + std::to_string(owner.inputs.size()) + " inputs, not " +
+                    std::to_string(input_shapes.size()));
   auto state = std::make_unique<State>(owner);
   OrtRunOptions* run_options = nullptr;
   SELVAGE_RETURN_IF_ERROR(to_result(api().CreateRunOptions(&run_options)));
@@ -211,7 +217,9 @@ Result<std::unique_ptr<Binding>> Binding::create(const Session& session,
 Binding::Binding(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Binding::~Binding() = default;
 
-std::span<std::byte> Binding::input_bytes(std::size_t index) { return state_->inputs[index].bytes; }
+std::span<std::byte> Binding::input_bytes(std::size_t index) {
+  return state_->inputs[index].bytes;
+}
 
 std::span<const std::int64_t> Binding::input_shape(std::size_t index) const {
   return state_->inputs[index].shape;
@@ -250,9 +258,9 @@ Result<void> Binding::bind_output(std::size_t index, Shape shape, std::span<std:
   const auto& declared = state_->session.outputs[index];
   SELVAGE_RETURN_IF_ERROR(check_fits(declared, declared.type, shape));
   if (byte_size(declared.type, shape) != bytes.size())
-    return fail(ErrorCode::kInvalidArgument,
-                "output '" + declared.name + "': shape " + to_string(shape) + " does not take " +
-                    std::to_string(bytes.size()) + " bytes");
+    return fail(ErrorCode::kInvalidArgument, "output '" + declared.name + "': shape " +
+                                                 to_string(shape) + " does not take " +
+                                                 std::to_string(bytes.size()) + " bytes");
   state_->outputs[index] = Slot{.shape = std::move(shape), .bytes = bytes};
   return state_->wrap(state_->outputs[index], declared.type);
 }
@@ -279,16 +287,17 @@ Result<void> Binding::feed_back(std::size_t output, std::size_t input) {
     return {};
   }
   if (from.shape != to.shape)
-    return fail(ErrorCode::kInvalidArgument,
-                "'" + declared.name + "' has shape " + to_string(to.shape) + ", what comes back " +
-                    to_string(from.shape));
+    return fail(ErrorCode::kInvalidArgument, "'" + declared.name + "' has shape " +
+                                                 to_string(to.shape) + ", what comes back " +
+                                                 to_string(from.shape));
   std::swap(from, to);
   return {};
 }
 
 void Binding::cancel() {
   state_->cancelled.store(true);
-  if (auto* status = api().RunOptionsSetTerminate(state_->run_options.get())) api().ReleaseStatus(status);
+  if (auto* status = api().RunOptionsSetTerminate(state_->run_options.get()))
+    api().ReleaseStatus(status);
 }
 
 Result<void> Binding::run() {
@@ -301,7 +310,8 @@ Result<void> Binding::run() {
   }
   for (std::size_t i = 0; i < state_->outputs.size(); ++i)
     if (state_->outputs[i].by_runtime)
-      SELVAGE_RETURN_IF_ERROR(state_->read_back(state_->outputs[i], state_->session.outputs[i].type));
+      SELVAGE_RETURN_IF_ERROR(
+          state_->read_back(state_->outputs[i], state_->session.outputs[i].type));
   return {};
 }
 
@@ -310,6 +320,8 @@ TensorView Binding::output(std::size_t index) const {
   return {state_->session.outputs[index].type, slot.shape, slot.bytes, slot.strings};
 }
 
-std::size_t Binding::output_count() const { return state_->outputs.size(); }
+std::size_t Binding::output_count() const {
+  return state_->outputs.size();
+}
 
 }  // namespace selvage::infer

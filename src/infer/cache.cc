@@ -68,11 +68,11 @@ std::optional<CacheEntry> ModelCache::find(const crypto::Digest& key) const {
   return CacheEntry{*std::move(file), payload};
 }
 
-Result<void> ModelCache::store(const crypto::Digest& key, std::span<const std::byte> payload) const {
+Result<void> ModelCache::store(const crypto::Digest& key,
+                               std::span<const std::byte> payload) const {
   std::error_code error;
   std::filesystem::create_directories(folder_, error);
-  if (error)
-    return fail(ErrorCode::kIo, "create '" + folder_.string() + "': " + error.message());
+  if (error) return fail(ErrorCode::kIo, "create '" + folder_.string() + "': " + error.message());
   const auto digest = crypto::sha256(payload);
   std::vector<std::byte> entry;
   entry.reserve(kHeaderBytes + payload.size());

@@ -1,6 +1,6 @@
 // Optimised models kept between starts. An entry's name is the SHA-256 of everything it depends on:
-// the model's digest, the runtime's version, the CPU's features and the options that change the graph.
-// Entry: 8 bytes magic, SHA-256 of the payload, payload (the optimised model as ONNX).
+// the model's digest, the runtime's version, the CPU's features and the options that change the
+// graph. Entry: 8 bytes magic, SHA-256 of the payload, payload (the optimised model as ONNX).
 // Written atomically, so concurrent writers and crashes leave a whole entry or none; an entry that
 // does not verify (torn, foreign, another version) is treated as absent and replaced.
 #pragma once
@@ -35,8 +35,10 @@ class ModelCache {
   explicit ModelCache(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
   [[nodiscard]] std::optional<CacheEntry> find(const crypto::Digest& key) const;
-  /// Creates the folder when needed. A failure (disk full, no permission) costs only the next start.
-  [[nodiscard]] Result<void> store(const crypto::Digest& key, std::span<const std::byte> payload) const;
+  /// Creates the folder when needed. A failure (disk full, no permission) costs only the next
+  /// start.
+  [[nodiscard]] Result<void> store(const crypto::Digest& key,
+                                   std::span<const std::byte> payload) const;
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
 
  private:

@@ -2,10 +2,10 @@
 // Internal to src/infer; no other header includes it.
 #pragma once
 
-#include <onnxruntime_c_api.h>
-
 #include <memory>
 #include <string>
+
+#include <onnxruntime_c_api.h>
 
 #include "base/result.h"
 #include "infer/runtime.h"
@@ -18,7 +18,9 @@ namespace selvage::infer::ort {
   return api;
 }
 /// Only after Runtime::create has succeeded.
-[[nodiscard]] inline const OrtApi& api() { return *api_or_null(); }
+[[nodiscard]] inline const OrtApi& api() {
+  return *api_or_null();
+}
 
 struct Release {
   void operator()(OrtEnv* p) const { api().ReleaseEnv(p); }

@@ -72,7 +72,8 @@ Result<std::unique_ptr<Runtime>> Runtime::create() {
   // Both spellings that releases have used; read once, when the environment is made.
   ::setenv("ORT_DISABLE_TELEMETRY", "1", 1);
   ::setenv("ORT_TELEMETRY_DISABLED", "1", 1);
-  if (version_number(version()) < version_number(kRuntimeVersionMin) || ort::api_or_null() == nullptr)
+  if (version_number(version()) < version_number(kRuntimeVersionMin) ||
+      ort::api_or_null() == nullptr)
     return fail(ErrorCode::kFailedPrecondition,
                 "ONNX Runtime " + version() + " is too old: " + std::string(kRuntimeVersionMin) +
                     " or newer is needed");
@@ -100,17 +101,21 @@ Result<std::unique_ptr<Runtime>> Runtime::create() {
 Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Runtime::~Runtime() = default;
 
-std::string Runtime::version() { return OrtGetApiBase()->GetVersionString(); }
+std::string Runtime::version() {
+  return OrtGetApiBase()->GetVersionString();
+}
 
 std::vector<std::string> Runtime::providers() {
   char** names = nullptr;
   int count = 0;
   std::vector<std::string> result;
-  if (ort::api_or_null() == nullptr || !ort::to_result(ort::api().GetAvailableProviders(&names, &count)))
+  if (ort::api_or_null() == nullptr ||
+      !ort::to_result(ort::api().GetAvailableProviders(&names, &count)))
     return result;
   for (int i = 0; i < count; ++i) result.emplace_back(names[i]);
   // The call cannot fail; its status exists for uniformity.
-  if (auto* status = ort::api().ReleaseAvailableProviders(names, count)) ort::api().ReleaseStatus(status);
+  if (auto* status = ort::api().ReleaseAvailableProviders(names, count))
+    ort::api().ReleaseStatus(status);
   return result;
 }
 

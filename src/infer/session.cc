@@ -1,10 +1,10 @@
 #include "infer/session.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <system_error>
+
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -59,8 +59,10 @@ Result<ValueInfo> value_info(std::string name, ort::Handle<OrtTypeInfo> type) {
 enum class Side : std::uint8_t { kInputs, kOutputs };
 
 Result<std::vector<ValueInfo>> value_infos(const OrtSession* session, Side side) {
-  const auto count_of = side == Side::kInputs ? api().SessionGetInputCount : api().SessionGetOutputCount;
-  const auto name_of = side == Side::kInputs ? api().SessionGetInputName : api().SessionGetOutputName;
+  const auto count_of =
+      side == Side::kInputs ? api().SessionGetInputCount : api().SessionGetOutputCount;
+  const auto name_of =
+      side == Side::kInputs ? api().SessionGetInputName : api().SessionGetOutputName;
   const auto type_of =
       side == Side::kInputs ? api().SessionGetInputTypeInfo : api().SessionGetOutputTypeInfo;
   OrtAllocator* allocator = nullptr;
@@ -86,37 +88,42 @@ Result<ort::Handle<OrtSession>> create(const OrtEnv* environment, std::span<cons
   // Creating a session switches the calling thread's denormal mode for good: put it back.
   const DenormalsAsZero restore(true);
   OrtSession* session = nullptr;
-  SELVAGE_RETURN_IF_ERROR(to_result(api().CreateSessionFromArray(
-      environment, model.data(), model.size(), options, &session)));
+  SELVAGE_RETURN_IF_ERROR(to_result(
+      api().CreateSessionFromArray(environment, model.data(), model.size(), options, &session)));
   return ort::Handle<OrtSession>(session);
 }
 
 /// A name in `folder` that no other thread or process uses.
 std::filesystem::path scratch_file(const std::filesystem::path& folder) {
   static std::atomic<std::uint64_t> serial{0};
-  return folder / ("scratch-" + std::to_string(::getpid()) + "-" + std::to_string(serial++) + ".onnx");
+  return folder /
+         ("scratch-" + std::to_string(::getpid()) + "-" + std::to_string(serial++) + ".onnx");
 }
 
-/// Creates a session and stores its optimised graph. Fails when the graph cannot be written, which
-/// says nothing about the model: the caller then creates the session without the cache.
+void warn_not_cached(const ModelCache& cache, const Error& reason) {
+  log::warning("the optimised model is not cached; the next start will be slower",
+               {{"folder", cache.folder().string()}, {"reason", reason.message}});
+}
+
+/// Creates a session and stores its optimised graph. Fails also when the graph cannot be written,
+/// which says nothing about the model: the caller then creates the session without the cache.
 Result<ort::Handle<OrtSession>> create_and_store(const OrtEnv* environment,
                                                  std::span<const std::byte> model,
-                                                 OrtSessionOptions* options, const ModelCache& cache,
+                                                 OrtSessionOptions* options,
+                                                 const ModelCache& cache,
                                                  const crypto::Digest& key) {
   std::error_code error;
   std::filesystem::create_directories(cache.folder(), error);
   const auto scratch = scratch_file(cache.folder());
   SELVAGE_RETURN_IF_ERROR(to_result(api().SetOptimizedModelFilePath(options, scratch.c_str())));
   auto session = create(environment, model, options);
-  auto stored = [&]() -> Result<void> {
-    if (!session) return std::unexpected(session.error());
-    SELVAGE_TRY(const auto payload, read_bytes(scratch, graph::kModelBytesMax));
-    return cache.store(key, payload);
-  }();
+  if (session) {
+    auto payload = read_bytes(scratch, graph::kModelBytesMax);
+    const auto stored =
+        payload ? cache.store(key, *payload) : Result<void>(std::unexpected(payload.error()));
+    if (!stored) warn_not_cached(cache, stored.error());
+  }
   std::filesystem::remove(scratch, error);
-  if (!stored)
-    log::warning("the optimised model is not cached; the next start will be slower",
-                 {{"folder", cache.folder().string()}, {"reason", stored.error().message}});
   return session;
 }
 
@@ -151,10 +158,12 @@ Result<Created> create_session(const OrtEnv* environment, const Source& source,
     }
   }
   SELVAGE_TRY(const bool self_contained, check_model(source));
+  std::optional<Error> not_written;
   if (key && self_contained) {
     SELVAGE_TRY(const auto writing, to_ort(options, false));
-    if (auto session = create_and_store(environment, source.bytes, writing.get(), cache, *key))
-      return Created{*std::move(session), false};
+    auto session = create_and_store(environment, source.bytes, writing.get(), cache, *key);
+    if (session) return Created{*std::move(session), false};
+    not_written = std::move(session).error();
   }
   SELVAGE_TRY(const auto plain, to_ort(options, false));
   if (!self_contained)
@@ -162,6 +171,7 @@ Result<Created> create_session(const OrtEnv* environment, const Source& source,
         plain.get(), "session.model_external_initializers_file_folder_path",
         source.folder.c_str())));
   SELVAGE_TRY(auto session, create(environment, source.bytes, plain.get()));
+  if (not_written) warn_not_cached(cache, *not_written);
   return Created{std::move(session), false};
 }
 
@@ -224,10 +234,18 @@ Result<std::unique_ptr<Session>> Session::load(Runtime& runtime, std::span<const
 Session::Session(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Session::~Session() = default;
 
-std::span<const ValueInfo> Session::inputs() const { return state_->inputs; }
-std::span<const ValueInfo> Session::outputs() const { return state_->outputs; }
-const SessionOptions& Session::options() const { return state_->options; }
-bool Session::loaded_from_cache() const { return state_->from_cache; }
+std::span<const ValueInfo> Session::inputs() const {
+  return state_->inputs;
+}
+std::span<const ValueInfo> Session::outputs() const {
+  return state_->outputs;
+}
+const SessionOptions& Session::options() const {
+  return state_->options;
+}
+bool Session::loaded_from_cache() const {
+  return state_->from_cache;
+}
 
 std::optional<std::size_t> Session::input_index(std::string_view name) const {
   return index_of(state_->inputs, name);
@@ -238,9 +256,9 @@ std::optional<std::size_t> Session::output_index(std::string_view name) const {
 
 Result<std::vector<Value>> Session::run(std::span<const Value> inputs) const {
   if (inputs.size() != state_->inputs.size())
-    return fail(ErrorCode::kInvalidArgument,
-                "the model takes " + std::to_string(state_->inputs.size()) + " inputs, not " +
-                    std::to_string(inputs.size()));
+    return fail(ErrorCode::kInvalidArgument, "the model takes " +
+                                                 std::to_string(state_->inputs.size()) +
+                                                 " inputs, not " + std::to_string(inputs.size()));
   std::vector<ort::Handle<OrtValue>> given;
   std::vector<const OrtValue*> given_pointers;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -250,16 +268,17 @@ Result<std::vector<Value>> Session::run(std::span<const Value> inputs) const {
       SELVAGE_RETURN_IF_ERROR(check_fits(declared, tensor->type(), tensor->shape()));
     auto value = to_ort(inputs[i], state_->memory);
     if (!value)
-      return std::unexpected(std::move(value).error().with_context("input '" + declared.name + "'"));
+      return std::unexpected(
+          std::move(value).error().with_context("input '" + declared.name + "'"));
     given_pointers.push_back(value->get());
     given.push_back(*std::move(value));
   }
   std::vector<OrtValue*> got_pointers(state_->outputs.size(), nullptr);
   const DenormalsAsZero flush(state_->options.flush_denormals);
-  SELVAGE_RETURN_IF_ERROR(to_result(api().Run(
-      state_->session.get(), nullptr, state_->input_names.data(), given_pointers.data(),
-      given_pointers.size(), state_->output_names.data(), state_->output_names.size(),
-      got_pointers.data())));
+  SELVAGE_RETURN_IF_ERROR(
+      to_result(api().Run(state_->session.get(), nullptr, state_->input_names.data(),
+                          given_pointers.data(), given_pointers.size(), state_->output_names.data(),
+                          state_->output_names.size(), got_pointers.data())));
   std::vector<ort::Handle<OrtValue>> got(got_pointers.begin(), got_pointers.end());
   std::vector<Value> outputs;
   for (const auto& value : got) {
@@ -275,7 +294,8 @@ Result<std::filesystem::path> Session::end_profiling() {
   OrtAllocator* allocator = nullptr;
   SELVAGE_RETURN_IF_ERROR(to_result(api().GetAllocatorWithDefaultOptions(&allocator)));
   char* path = nullptr;
-  SELVAGE_RETURN_IF_ERROR(to_result(api().SessionEndProfiling(state_->session.get(), allocator, &path)));
+  SELVAGE_RETURN_IF_ERROR(
+      to_result(api().SessionEndProfiling(state_->session.get(), allocator, &path)));
   std::filesystem::path result(path);
   allocator->Free(allocator, path);
   return result;

@@ -30,22 +30,22 @@ enum class PowerProfile : std::uint8_t {
 
 enum class Arena : std::uint8_t {
   kGrowAsNeeded,  ///< ONNX Runtime's arena, growing by what is asked and not by powers of two.
-  kNone,          ///< Plain malloc: smallest resident size, slower on models with large activations.
+  kNone,  ///< Plain malloc: smallest resident size, slower on models with large activations.
 };
 
 struct SessionOptions {
   Optimization optimization = Optimization::kAll;
-  /// By preference, by ONNX Runtime's names or their short forms ("cuda", "xnnpack"); those that the
-  /// library lacks are passed over with one warning. The CPU always comes last.
+  /// By preference, by ONNX Runtime's names or their short forms ("cuda", "xnnpack"); those that
+  /// the library lacks are passed over with one warning. The CPU always comes last.
   std::vector<std::string> providers;
   PowerProfile power = PowerProfile::kBalanced;
   /// That compute one run, the caller included; 1 to 256. 0 = what was measured to be fastest on
   /// this machine, remembered in the cache (tune.h); without a cache folder 0 means 1.
   int threads = 0;
-  std::optional<std::uint32_t> spin_us; ///< Overrides the profile's; 0 = never spin.
+  std::optional<std::uint32_t> spin_us;  ///< Overrides the profile's; 0 = never spin.
   Arena arena = Arena::kGrowAsNeeded;
-  bool flush_denormals = true;          ///< Treat denormal numbers as zero on all compute threads.
-  std::string thread_affinities;        ///< As `session.intra_op_thread_affinities` takes it.
+  bool flush_denormals = true;    ///< Treat denormal numbers as zero on all compute threads.
+  std::string thread_affinities;  ///< As `session.intra_op_thread_affinities` takes it.
   /// Fixes symbolic dimensions by name: {"batch", 1}.
   std::vector<std::pair<std::string, std::int64_t>> dimensions;
   /// Passed to ONNX Runtime as they are: {"session.dynamic_block_base", "4"}.
@@ -64,7 +64,7 @@ struct ValueInfo {
   ValueKind kind = ValueKind::kTensor;
   DataType type = DataType::kUndefined;  ///< Of the elements, for tensors.
   Shape shape;                           ///< -1 where the model leaves it open.
-  std::vector<std::string> symbols;      ///< The open dimensions' names ("" where none), same length.
+  std::vector<std::string> symbols;  ///< The open dimensions' names ("" where none), same length.
 };
 
 /// Whatever a model takes or gives: a tensor, nothing (an empty optional), a list, or a map (as
@@ -105,8 +105,8 @@ class Session {
   [[nodiscard]] const SessionOptions& options() const;
   [[nodiscard]] bool loaded_from_cache() const;
 
-  /// Runs once and returns every output, freshly allocated: for tools and tests. `inputs` are in the
-  /// order of inputs(). kInvalidArgument names the input whose type, rank or size is wrong.
+  /// Runs once and returns every output, freshly allocated: for tools and tests. `inputs` are in
+  /// the order of inputs(). kInvalidArgument names the input whose type, rank or size is wrong.
   [[nodiscard]] Result<std::vector<Value>> run(std::span<const Value> inputs) const;
 
   /// Ends profiling and returns the trace's path; kFailedPrecondition without profile_prefix.
@@ -123,9 +123,9 @@ class Session {
   std::unique_ptr<State> state_;
 };
 
-/// Preallocated inputs and outputs for one call at a time. After the first run with a set of shapes,
-/// run() neither allocates nor copies on our side. Only for models whose inputs and outputs are
-/// tensors (others: Session::run).
+/// Preallocated inputs and outputs for one call at a time. After the first run with a set of
+/// shapes, run() neither allocates nor copies on our side. Only for models whose inputs and outputs
+/// are tensors (others: Session::run).
 ///
 ///   SELVAGE_TRY(auto binding, Binding::create(session));
 ///   std::ranges::copy(pixels, binding->input(0).begin<float>());
@@ -136,10 +136,10 @@ class Session {
 class Binding {
  public:
   /// Allocates inputs of `input_shapes` (in the order of inputs(); empty = the declared shapes with
-  /// open dimensions set to 1) and every output whose shape follows from them; the runtime allocates
-  /// the others at each run.
-  [[nodiscard]] static Result<std::unique_ptr<Binding>> create(const Session& session,
-                                                               std::span<const Shape> input_shapes = {});
+  /// open dimensions set to 1) and every output whose shape follows from them; the runtime
+  /// allocates the others at each run.
+  [[nodiscard]] static Result<std::unique_ptr<Binding>> create(
+      const Session& session, std::span<const Shape> input_shapes = {});
   ~Binding();
   Binding(const Binding&) = delete;
   Binding& operator=(const Binding&) = delete;
@@ -155,12 +155,13 @@ class Binding {
   [[nodiscard]] Result<void> set_strings(std::size_t index, std::span<const std::string> values);
 
   /// Reads the input from the caller's memory, without a copy, until the next bind_input or
-  /// set_shape; it must stay valid during run(). kInvalidArgument when type, rank, a fixed dimension
-  /// or the number of bytes is wrong.
+  /// set_shape; it must stay valid during run(). kInvalidArgument when type, rank, a fixed
+  /// dimension or the number of bytes is wrong.
   [[nodiscard]] Result<void> bind_input(std::size_t index, const TensorView& tensor);
   /// Writes the output into the caller's memory, which must hold exactly `shape`, until an input's
   /// shape changes.
-  [[nodiscard]] Result<void> bind_output(std::size_t index, Shape shape, std::span<std::byte> bytes);
+  [[nodiscard]] Result<void> bind_output(std::size_t index, Shape shape,
+                                         std::span<std::byte> bytes);
   /// Recurrent state: what the last run wrote to `output` becomes `input` of the next, without a
   /// copy. output(`output`) is meaningless until then.
   [[nodiscard]] Result<void> feed_back(std::size_t output, std::size_t input);

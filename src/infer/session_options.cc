@@ -86,8 +86,8 @@ Result<void> append_provider(OrtSessionOptions* options, std::string_view full) 
   std::string generic(full.substr(0, full.find("ExecutionProvider")));
   for (const auto& known : kProviderNames)
     if (known.full == full) generic = known.generic;
-  return to_result(api().SessionOptionsAppendExecutionProvider(options, generic.c_str(), nullptr,
-                                                               nullptr, 0));
+  return to_result(
+      api().SessionOptionsAppendExecutionProvider(options, generic.c_str(), nullptr, nullptr, 0));
 }
 
 /// A provider that is absent or refuses is passed over: the CPU can run everything.
@@ -119,8 +119,7 @@ Result<void> set_threads(OrtSessionOptions* options, const SessionOptions& chose
   if (spin_us > 0)
     SELVAGE_RETURN_IF_ERROR(entry("session.intra_op.spin_duration_us", std::to_string(spin_us)));
   if (!chosen.thread_affinities.empty())
-    SELVAGE_RETURN_IF_ERROR(
-        entry("session.intra_op_thread_affinities", chosen.thread_affinities));
+    SELVAGE_RETURN_IF_ERROR(entry("session.intra_op_thread_affinities", chosen.thread_affinities));
   return entry("session.set_denormal_as_zero", chosen.flush_denormals ? "1" : "0");
 }
 
@@ -128,9 +127,9 @@ Result<void> set_threads(OrtSessionOptions* options, const SessionOptions& chose
 
 Result<SessionOptions> decide(SessionOptions options) {
   if (options.threads < 0 || options.threads > kThreadsMax)
-    return fail(ErrorCode::kInvalidArgument,
-                std::to_string(options.threads) + " threads: between 0 (measure) and " +
-                    std::to_string(kThreadsMax) + " are possible");
+    return fail(ErrorCode::kInvalidArgument, std::to_string(options.threads) +
+                                                 " threads: between 0 (measure) and " +
+                                                 std::to_string(kThreadsMax) + " are possible");
   if (options.power == PowerProfile::kLowPower && options.threads == 0) options.threads = 1;
   if (!options.spin_us) options.spin_us = spin_us_of(options.power);
   return options;
@@ -142,7 +141,8 @@ Result<ort::Handle<OrtSessionOptions>> to_ort(const SessionOptions& options, boo
   ort::Handle<OrtSessionOptions> result(raw);
   const auto level = optimised ? Optimization::kNone : options.optimization;
   SELVAGE_RETURN_IF_ERROR(to_result(api().SetSessionGraphOptimizationLevel(raw, ort_level(level))));
-  SELVAGE_RETURN_IF_ERROR(to_result(api().SetSessionLogSeverityLevel(raw, ORT_LOGGING_LEVEL_ERROR)));
+  SELVAGE_RETURN_IF_ERROR(
+      to_result(api().SetSessionLogSeverityLevel(raw, ORT_LOGGING_LEVEL_ERROR)));
   SELVAGE_RETURN_IF_ERROR(set_threads(raw, options));
   if (options.arena == Arena::kNone) {
     SELVAGE_RETURN_IF_ERROR(to_result(api().DisableCpuMemArena(raw)));

@@ -22,7 +22,9 @@ constexpr int kRunsMax = 50;
 /// A core given to one model is a core taken from the others: a thread has to earn it.
 constexpr double kTuneGain = 0.8;
 
-int cores() { return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 256u)); }
+int cores() {
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 256u));
+}
 
 crypto::Digest tuning_key(std::span<const std::byte> model, const SessionOptions& options) {
   crypto::Sha256 hash;
@@ -37,7 +39,8 @@ crypto::Digest tuning_key(std::span<const std::byte> model, const SessionOptions
 std::optional<int> remembered(const ModelCache& cache, const crypto::Digest& key) {
   const auto entry = cache.find(key);
   if (!entry) return std::nullopt;
-  const std::string text(reinterpret_cast<const char*>(entry->payload.data()), entry->payload.size());
+  const std::string text(reinterpret_cast<const char*>(entry->payload.data()),
+                         entry->payload.size());
   int threads = 0;
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), threads);
   if (parsed.ec != std::errc() || threads < 1 || threads > cores()) return std::nullopt;
@@ -85,7 +88,8 @@ Result<int> tuned_threads(
   }
   const auto text = std::to_string(best);
   if (const auto stored = cache.store(key, std::as_bytes(std::span(text))); !stored)
-    log::warning("the measured thread count is not remembered", {{"reason", stored.error().message}});
+    log::warning("the measured thread count is not remembered",
+                 {{"reason", stored.error().message}});
   return best;
 }
 

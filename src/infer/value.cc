@@ -23,7 +23,8 @@ using ort::to_result;
   return allocator;
 }
 
-[[nodiscard]] Result<Tensor> strings_from_ort(const OrtValue* value, Shape shape, std::size_t count) {
+[[nodiscard]] Result<Tensor> strings_from_ort(const OrtValue* value, Shape shape,
+                                              std::size_t count) {
   std::size_t bytes = 0;
   SELVAGE_RETURN_IF_ERROR(to_result(api().GetStringTensorDataLength(value, &bytes)));
   std::string content(bytes, '\0');
@@ -54,7 +55,8 @@ using ort::to_result;
   SELVAGE_TRY(Tensor tensor, Tensor::create(static_cast<DataType>(type), std::move(shape)));
   void* data = nullptr;
   // The runtime offers no read-only access; nothing is written through it.
-  SELVAGE_RETURN_IF_ERROR(to_result(api().GetTensorMutableData(const_cast<OrtValue*>(value), &data)));
+  SELVAGE_RETURN_IF_ERROR(
+      to_result(api().GetTensorMutableData(const_cast<OrtValue*>(value), &data)));
   if (!tensor.bytes().empty()) std::memcpy(tensor.bytes().data(), data, tensor.bytes().size());
   return tensor;
 }
@@ -81,8 +83,8 @@ Result<void> fill_strings(OrtValue* tensor, std::span<const std::string> values)
   for (std::size_t i = 0; i < values.size(); ++i) {
     // By length and not as C strings: an element may hold zero bytes.
     char* buffer = nullptr;
-    SELVAGE_RETURN_IF_ERROR(to_result(
-        api().GetResizedStringTensorElementBuffer(tensor, i, values[i].size(), &buffer)));
+    SELVAGE_RETURN_IF_ERROR(
+        to_result(api().GetResizedStringTensorElementBuffer(tensor, i, values[i].size(), &buffer)));
     std::copy(values[i].begin(), values[i].end(), buffer);
   }
   return {};
@@ -92,9 +94,9 @@ Result<ort::Handle<OrtValue>> to_ort(const TensorView& tensor, const OrtMemoryIn
   OrtValue* value = nullptr;
   if (tensor.type == DataType::kString) {
     if (element_count(tensor.shape) != static_cast<std::int64_t>(tensor.strings.size()))
-      return fail(ErrorCode::kInvalidArgument, "a string tensor of shape " + to_string(tensor.shape) +
-                                                   " does not hold " +
-                                                   std::to_string(tensor.strings.size()) + " strings");
+      return fail(ErrorCode::kInvalidArgument,
+                  "a string tensor of shape " + to_string(tensor.shape) + " does not hold " +
+                      std::to_string(tensor.strings.size()) + " strings");
     SELVAGE_RETURN_IF_ERROR(to_result(
         api().CreateTensorAsOrtValue(default_allocator(), tensor.shape.data(), tensor.shape.size(),
                                      ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING, &value)));
@@ -103,10 +105,10 @@ Result<ort::Handle<OrtValue>> to_ort(const TensorView& tensor, const OrtMemoryIn
     return owned;
   }
   if (byte_size(tensor.type, tensor.shape) != tensor.bytes.size())
-    return fail(ErrorCode::kInvalidArgument,
-                "a " + std::string(to_string(tensor.type)) + " tensor of shape " +
-                    to_string(tensor.shape) + " does not hold " +
-                    std::to_string(tensor.bytes.size()) + " bytes");
+    return fail(ErrorCode::kInvalidArgument, "a " + std::string(to_string(tensor.type)) +
+                                                 " tensor of shape " + to_string(tensor.shape) +
+                                                 " does not hold " +
+                                                 std::to_string(tensor.bytes.size()) + " bytes");
   // Inputs are only read; the runtime's interface does not say so.
   SELVAGE_RETURN_IF_ERROR(to_result(api().CreateTensorWithDataAsOrtValue(
       memory, const_cast<std::byte*>(tensor.bytes.data()), tensor.bytes.size(), tensor.shape.data(),

@@ -1,11 +1,11 @@
 // Counts every allocation of the process: a run through the engine may make as many as the same run
 // straight through ONNX Runtime's C API, and not one more.
-#include <gtest/gtest.h>
-#include <onnxruntime_c_api.h>
-
 #include <atomic>
 #include <cstdlib>
 #include <new>
+
+#include <gtest/gtest.h>
+#include <onnxruntime_c_api.h>
 
 #include "graph/testing.h"
 #include "infer/session.h"
@@ -67,12 +67,15 @@ class BareModel {
     must(api_->CreateSessionOptions(&options_));
     must(api_->SetIntraOpNumThreads(options_, 1));
     must(api_->AddSessionConfigEntry(options_, "session.use_env_allocators", "1"));
-    must(api_->CreateSessionFromArray(environment_, model.data(), model.size(), options_, &session_));
+    must(api_->CreateSessionFromArray(environment_, model.data(), model.size(), options_,
+                                      &session_));
     must(api_->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory_));
     must(api_->CreateTensorWithDataAsOrtValue(memory_, input_.data(), input_.size() * sizeof(float),
-                                         kInputShape, 4, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &x_));
-    must(api_->CreateTensorWithDataAsOrtValue(memory_, output_.data(), output_.size() * sizeof(float),
-                                         kOutputShape, 4, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &y_));
+                                              kInputShape, 4, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                                              &x_));
+    must(api_->CreateTensorWithDataAsOrtValue(memory_, output_.data(),
+                                              output_.size() * sizeof(float), kOutputShape, 4,
+                                              ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &y_));
     must(api_->CreateRunOptions(&run_options_));
   }
   ~BareModel() {

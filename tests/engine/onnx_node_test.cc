@@ -1,14 +1,14 @@
 // ONNX's own backend tests through the engine: every case that bare ONNX Runtime passes, we pass.
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/wire_format_lite.h>
-#include <gtest/gtest.h>
-#include <selvage/onnx.pb.h>
-
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <map>
 #include <set>
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/wire_format_lite.h>
+#include <gtest/gtest.h>
+#include <selvage/onnx.pb.h>
 
 #include "base/file.h"
 #include "graph/tensor.h"
@@ -126,8 +126,8 @@ Result<std::vector<Value>> read_values(const fs::path& folder, std::string_view 
     const auto path = folder / (std::string(prefix) + "_" + std::to_string(i) + ".pb");
     if (!fs::exists(path)) return values;
     SELVAGE_TRY(const auto bytes, read_text(path));
-    SELVAGE_TRY(auto value, parse_value(bytes, i < declared.size() ? declared[i].kind
-                                                                   : ValueKind::kTensor));
+    SELVAGE_TRY(auto value,
+                parse_value(bytes, i < declared.size() ? declared[i].kind : ValueKind::kTensor));
     values.push_back(std::move(value));
   }
 }
@@ -138,7 +138,8 @@ class BareSession {
   BareSession() {
     // The engine's environment is the process's; this only takes another reference to it.
     OrtEnv* environment = nullptr;
-    EXPECT_TRUE(ort::to_result(ort::api().CreateEnv(ORT_LOGGING_LEVEL_FATAL, "bare", &environment)));
+    EXPECT_TRUE(
+        ort::to_result(ort::api().CreateEnv(ORT_LOGGING_LEVEL_FATAL, "bare", &environment)));
     environment_.reset(environment);
     OrtMemoryInfo* memory = nullptr;
     EXPECT_TRUE(ort::to_result(
@@ -209,8 +210,8 @@ Result<std::vector<Value>> run_bound(const Session& session, std::span<const Val
     const auto view = binding->output(i);
     Shape shape(view.shape.begin(), view.shape.end());
     if (view.type == DataType::kString) {
-      SELVAGE_TRY(auto tensor, Tensor::from_strings(std::move(shape), {view.strings.begin(),
-                                                                       view.strings.end()}));
+      SELVAGE_TRY(auto tensor, Tensor::from_strings(std::move(shape),
+                                                    {view.strings.begin(), view.strings.end()}));
       values.emplace_back(std::move(tensor));
     } else {
       SELVAGE_TRY(auto tensor, Tensor::create(view.type, std::move(shape)));
@@ -289,14 +290,16 @@ TEST_P(OnnxNodeTest, WePassWhatTheRuntimePasses) {
   Count count;
   for (const auto& folder : folders) run_case(folder, **runtime, bare, count);
   RecordProperty("bare_passes", count.bare_passes);
-  std::printf("%s: %d models, %d data sets pass bare, %d through the engine, %d models the runtime "
-              "itself does not load\n",
-              GetParam(), count.cases, count.bare_passes, count.we_pass, count.bare_does_not_load);
+  std::printf(
+      "%s: %d models, %d data sets pass bare, %d through the engine, %d models the runtime "
+      "itself does not load\n",
+      GetParam(), count.cases, count.bare_passes, count.we_pass, count.bare_does_not_load);
   EXPECT_GT(count.bare_passes, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Suites, OnnxNodeTest,
-                         testing::Values("node", "simple", "pytorch-converted", "pytorch-operator"));
+                         testing::Values("node", "simple", "pytorch-converted",
+                                         "pytorch-operator"));
 
 }  // namespace
 }  // namespace selvage::infer

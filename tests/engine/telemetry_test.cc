@@ -1,5 +1,11 @@
 // ONNX Runtime's official builds send telemetry unless told otherwise. A child process in which the
 // kernel kills whoever opens a socket loads a model, runs it, waits and ends: it must live.
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <cstdlib>
+#include <thread>
+
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -8,12 +14,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <chrono>
-#include <csignal>
-#include <cstddef>
-#include <cstdlib>
-#include <thread>
 
 #include "graph/testing.h"
 #include "infer/session.h"
