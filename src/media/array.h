@@ -48,7 +48,7 @@ struct NamedArray {
 };
 
 struct ArrayLimits {
-  std::uint64_t bytes_max = 1u << 30;  ///< Of one array, and of all arrays of one npz.
+  std::uint64_t bytes_max = 1u << 30;  ///< Of one array; of all of an npz, headers included.
   std::uint32_t arrays_max = 65'536;   ///< In one npz.
 };
 

@@ -27,8 +27,8 @@ void draw_quad(Picture& picture, const Quad& quad, Colour colour, int thickness)
 /// A filled disc.
 void draw_point(Picture& picture, Point centre, Colour colour, int radius);
 
-/// Glyphs are 8 x 8 pixels, enlarged `scale` times (1 to 32). ASCII; other characters are drawn as
-/// an empty box, one for each UTF-8 character.
+/// A fixed font of 7 x 13 pixels, enlarged `scale` times (1 to 32). ASCII; every other UTF-8
+/// character is drawn as an empty box.
 struct TextSize {
   int width = 0;
   int height = 0;

@@ -42,6 +42,9 @@ class Table {
 
  private:
   friend class CsvReader;
+  [[nodiscard]] std::string_view cell(std::size_t row, std::size_t column,
+                                      std::size_t columns) const;
+
   std::size_t rows_ = 0;
   std::size_t first_row_ = 1;  // As people count, the header included.
   std::vector<std::string> names_;

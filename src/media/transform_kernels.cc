@@ -9,6 +9,12 @@
 #define SELVAGE_AVX2 [[gnu::target("avx2,fma,bmi2")]]
 #endif
 #define SELVAGE_INLINE [[gnu::always_inline]] inline
+// No two buffers of a kernel overlap; proving that at run time is more than compilers will do.
+#if defined(__clang__)
+#define SELVAGE_VECTORISE _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define SELVAGE_VECTORISE _Pragma("GCC ivdep")
+#endif
 
 namespace selvage::media {
 namespace {
@@ -63,26 +69,30 @@ SELVAGE_INLINE float mix(float a, float b, float weight) {
 template <int kBytes>
 SELVAGE_INLINE void bilinear(const BilinearRow& in, const SampleRow& out) {
   const std::size_t count = in.count;
-  std::uint32_t* __restrict top_1 = in.gathered;
-  std::uint32_t* __restrict top_2 = top_1 + count;
-  std::uint32_t* __restrict bottom_1 = top_2 + count;
-  std::uint32_t* __restrict bottom_2 = bottom_1 + count;
+  std::uint32_t* const top_1 = in.gathered;
+  std::uint32_t* const top_2 = top_1 + count;
+  std::uint32_t* const bottom_1 = top_2 + count;
+  std::uint32_t* const bottom_2 = bottom_1 + count;
+  const std::uint8_t* const top = in.top;
+  const std::uint8_t* const bottom = in.bottom;
+  const std::ptrdiff_t* const offset = in.offset;
   // Two loops: the first cannot be vectorised, the second can.
   for (std::size_t i = 0; i < count; ++i) {
-    load_pair<kBytes>(in.top + in.offset[i], top_1[i], top_2[i]);
-    load_pair<kBytes>(in.bottom + in.offset[i], bottom_1[i], bottom_2[i]);
+    load_pair<kBytes>(top + offset[i], top_1[i], top_2[i]);
+    load_pair<kBytes>(bottom + offset[i], bottom_1[i], bottom_2[i]);
   }
-  const float* __restrict weight_x = in.weight_x;
-  const float* __restrict weight_y = in.weight_y;
-  float* __restrict out_0 = out.channel[0];
-  float* __restrict out_1 = out.channel[1];
-  float* __restrict out_2 = out.channel[2];
+  const float* const weight_x = in.weight_x;
+  const float* const weight_y = in.weight_y;
+  float* const out_0 = out.channel[0];
+  float* const out_1 = out.channel[1];
+  float* const out_2 = out.channel[2];
 #define SELVAGE_SAMPLE(channel)                                                                 \
   mix(mix(left<kBytes, channel>(top_1[i]), right<kBytes, channel>(top_1[i], top_2[i]),          \
           weight_x[i]),                                                                         \
       mix(left<kBytes, channel>(bottom_1[i]), right<kBytes, channel>(bottom_1[i], bottom_2[i]), \
           weight_x[i]),                                                                         \
       weight_y[i])
+  SELVAGE_VECTORISE
   for (std::size_t i = 0; i < count; ++i) {
     out_0[i] = SELVAGE_SAMPLE(0);
     if constexpr (kBytes > 1) {
@@ -94,21 +104,24 @@ SELVAGE_INLINE void bilinear(const BilinearRow& in, const SampleRow& out) {
 }
 
 SELVAGE_INLINE void weigh_rows(const std::uint8_t* const* rows, const float* weights,
-                               std::size_t row_count, std::size_t bytes, float* __restrict sums) {
+                               std::size_t row_count, std::size_t bytes, float* sums) {
+  SELVAGE_VECTORISE
   for (std::size_t i = 0; i < bytes; ++i) sums[i] = 0;
   std::size_t k = 0;
   for (; k + 4 <= row_count; k += 4) {
-    const std::uint8_t* __restrict a = rows[k];
-    const std::uint8_t* __restrict b = rows[k + 1];
-    const std::uint8_t* __restrict c = rows[k + 2];
-    const std::uint8_t* __restrict d = rows[k + 3];
+    const std::uint8_t* a = rows[k];
+    const std::uint8_t* b = rows[k + 1];
+    const std::uint8_t* c = rows[k + 2];
+    const std::uint8_t* d = rows[k + 3];
     const float wa = weights[k], wb = weights[k + 1], wc = weights[k + 2], wd = weights[k + 3];
+    SELVAGE_VECTORISE
     for (std::size_t i = 0; i < bytes; ++i)
       sums[i] += wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
   }
   for (; k < row_count; ++k) {
-    const std::uint8_t* __restrict a = rows[k];
+    const std::uint8_t* a = rows[k];
     const float wa = weights[k];
+    SELVAGE_VECTORISE
     for (std::size_t i = 0; i < bytes; ++i) sums[i] += wa * a[i];
   }
 }
@@ -140,6 +153,7 @@ SELVAGE_INLINE void weigh_columns(const WeightedColumns& in, const SampleRow& ou
 
 SELVAGE_INLINE void weigh_colours(const float* red, const float* green, const float* blue,
                                   float* luma, std::size_t count) {
+  SELVAGE_VECTORISE
   for (std::size_t i = 0; i < count; ++i)
     luma[i] = 0.299f * red[i] + 0.587f * green[i] + 0.114f * blue[i];
 }
@@ -172,9 +186,10 @@ SELVAGE_INLINE std::uint8_t to_byte(float value) {
 }
 
 template <auto kConvert, typename To>
-SELVAGE_INLINE void finish(const float* __restrict from, std::size_t count, float scale,
-                           float offset, To* __restrict to, std::size_t stride) {
+SELVAGE_INLINE void finish(const float* from, std::size_t count, float scale, float offset, To* to,
+                           std::size_t stride) {
   if (stride == 1) {
+    SELVAGE_VECTORISE
     for (std::size_t i = 0; i < count; ++i) to[i] = kConvert(from[i] * scale + offset);
   } else {
     for (std::size_t i = 0; i < count; ++i) to[i * stride] = kConvert(from[i] * scale + offset);
