@@ -200,7 +200,10 @@ void Summariser::add_graph(const onnx::GraphProto& graph, const Shapes* outer) {
   for (const auto& tensor : graph.sparse_initializer()) add_parameter(tensor.values());
   for (const auto& node : graph.node()) {
     add_node(node, find);
+    const bool is_constant =
+        node.op_type() == "Constant" && canonical_domain(node.domain()).empty();
     for (const auto& attribute : node.attribute()) {
+      if (is_constant && attribute.has_t()) add_parameter(attribute.t());
       if (attribute.has_g()) add_graph(attribute.g(), &shapes);
       for (const auto& inner : attribute.graphs()) add_graph(inner, &shapes);
     }

@@ -70,9 +70,11 @@ struct Summary {
   std::string graph_name;
   std::vector<ValueSummary> inputs;  ///< Without those that are initialisers.
   std::vector<ValueSummary> outputs;
-  std::vector<OperatorSummary> operators;    ///< Most frequent first; subgraphs included.
-  std::vector<std::string> functions;        ///< "domain:name" of model-local functions.
-  std::vector<ParameterSummary> parameters;  ///< By type, most bytes first; subgraphs included.
+  std::vector<OperatorSummary> operators;  ///< Most frequent first; subgraphs included.
+  std::vector<std::string> functions;      ///< "domain:name" of model-local functions.
+  /// Initialisers and the tensors of Constant nodes, where some exporters keep the weights. By
+  /// type, most bytes first; subgraphs included.
+  std::vector<ParameterSummary> parameters;
   std::uint64_t parameter_count = 0;
   std::uint64_t parameter_bytes = 0;
   std::uint64_t external_bytes = 0;  ///< The part of parameter_bytes that lies outside the file.
@@ -86,22 +88,19 @@ struct Summary {
 ///
 /// A MAC is one multiplication with its addition; biases and elementwise work count nothing. Nodes
 /// of a subgraph (If, Loop, Scan) count once, however often they would run; a call of a model-local
-/// function counts as unknown if the function multiplies. With N batch, C and M channels in and
-/// out, G groups, k the kernel's and o the output's spatial sizes:
-///   Conv, FusedConv, NhwcConv, QLinearConv, ConvInteger,
-///     NhwcMaxPool-free variants of com.microsoft        N * M * prod(o) * C/G * prod(k)
-///   ConvTranspose, QLinearConvTranspose                 N * C * prod(input spatial) * M/G *
-///   prod(k) DeformConv                                          as Conv Gemm, FusedGemm, QGemm,
-///   MatMul, FusedMatMul, ...
-///     QLinearMatMul, MatMulInteger(ToFloat), MatMulNBits, DynamicQuantizeMatMul
-///                                                       output elements * inner dimension
-///   Einsum with two or more operands                    product of all index sizes * (operands -
-///   1) LSTM, GRU, RNN and DynamicQuantizeLSTM              directions * T * N * gates * H * (I +
-///   H),
-///                                                       gates 4, 3, 1
-///   Attention (com.microsoft, also Q- and Packed-less)  B*S*D*(width of the weight) +
-///   2*B*S*Stotal*D MultiHeadAttention, Attention (ai.onnx 23)          B * S * Skv * (width of Q
-///   and K + width of V)
+/// function counts as unknown if the function multiplies. In formulas, |x| is the number of
+/// elements of x, Y the output, and a filter one of W's slices along its first axis:
+///   Conv, ConvInteger, QLinearConv, DeformConv, FusedConv, NhwcFusedConv     |Y| * |filter|
+///   ConvTranspose and its kin                                                |X| * |filter|
+///   Gemm, FusedGemm, QGemm, MatMul, MatMulInteger, QLinearMatMul,
+///     FusedMatMul, DynamicQuantizeMatMul, MatMulNBits, ...                   |Y| * inner dimension
+///   Einsum of n operands                              (n - 1) * product of the sizes of all
+///   letters LSTM, GRU, RNN, DynamicQuantizeLSTM                                steps * batch *
+///   (|W| + |R|) Attention of ai.onnx, MultiHeadAttention,
+///     GroupQueryAttention                    batch * queries * keys * (width of Q + width of Y)
+///   Attention, QAttention of com.microsoft         the same, and |X| * width of the weights before
+/// Other operators of com.microsoft that multiply (MoE, sparse and paged attention) count as
+/// unknown.
 [[nodiscard]] Summary summarise(const Model& model, const ShapeMap& shapes = {},
                                 const SummaryOptions& options = {});
 
