@@ -19,7 +19,7 @@
 namespace selvage::infer {
 
 // Limits of what a card may say. Beyond them: kOutOfRange or kInvalidArgument, with the line.
-inline constexpr std::uint64_t kCardBytesMax = 1u << 20;
+inline constexpr std::uint64_t kCardBytesMax = 256u << 10;
 inline constexpr std::uint64_t kLabelsBytesMax = 16u << 20;
 inline constexpr std::size_t kLabelsMax = 1'000'000;
 inline constexpr int kImageSideMax = 8'192;        ///< Of an image tensor.
@@ -179,7 +179,7 @@ struct TextRegionsOutput {
 struct CtcTextOutput {
   std::string tensor;
   Activation activation = Activation::kNone;
-  std::vector<std::string> labels;  ///< Class i + 1 for i below `blank`'s place: see docs.
+  std::vector<std::string> labels;  ///< Of the classes without the blank, in order.
   int blank = 0;
   bool append_space = false;  ///< The last class is a space that `labels` does not list.
 };
@@ -207,7 +207,6 @@ struct EmbeddingOutput {
 struct KeypointsOutput {
   std::string tensor;
   bool y_first = false;
-  bool has_score = false;
   bool in_pixels = true;  ///< As BoxesOutput's.
   std::vector<std::string> labels;
 };

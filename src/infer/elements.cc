@@ -1,0 +1,127 @@
+#include "infer/elements.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+
+namespace selvage::infer {
+namespace {
+
+float float_of_half(std::uint16_t half) {
+  const std::uint32_t sign = (half & 0x8000u) << 16;
+  const std::uint32_t exponent = (half >> 10) & 0x1fu;
+  const std::uint32_t fraction = half & 0x3ffu;
+  if (exponent == 0) {  // Zero or denormal: fraction * 2^-24.
+    const float value = static_cast<float>(fraction) * 0x1p-24f;
+    return sign ? -value : value;
+  }
+  const std::uint32_t wide = exponent == 0x1f ? 0xffu : exponent + (127 - 15);
+  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
+}
+
+std::uint16_t half_of_float(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = (bits >> 16) & 0x8000u;
+  const float magnitude = std::fabs(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>(sign | 0x7e00u);
+  if (magnitude >= 65'520.0f) return static_cast<std::uint16_t>(sign | 0x7c00u);
+  if (magnitude < 0x1p-14f)  // nearbyint rounds half to even, as the conversion must.
+    return static_cast<std::uint16_t>(
+        sign | static_cast<std::uint32_t>(std::nearbyint(magnitude * 0x1p24f)));
+  const std::uint32_t rounded = (bits & 0x7fffffffu) + 0xfffu + ((bits >> 13) & 1u);
+  return static_cast<std::uint16_t>(sign | ((rounded - ((127u - 15u) << 23)) >> 13));
+}
+
+float float_of_bfloat(std::uint16_t value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
+}
+
+std::uint16_t bfloat_of_float(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+template <typename T>
+T number_as(double value) {
+  if constexpr (std::is_same_v<T, bool>) {
+    return value != 0 && !std::isnan(value);
+  } else if constexpr (std::is_integral_v<T>) {
+    using Limits = std::numeric_limits<T>;
+    const double rounded = std::nearbyint(value);
+    if (std::isnan(rounded)) return 0;
+    // The upper limit of 64-bit types is not a double: the next double is beyond it.
+    if (rounded >= static_cast<double>(Limits::max())) return Limits::max();
+    if (rounded <= static_cast<double>(Limits::min())) return Limits::min();
+    return static_cast<T>(rounded);
+  } else {
+    return static_cast<T>(value);
+  }
+}
+
+// Calls `function` with a value of the element's C++ type; half floats come as their bits.
+template <typename Function>
+Result<void> with_type(DataType type, Function&& function) {
+  switch (type) {
+    case DataType::kFloat32: return function(float{});
+    case DataType::kFloat64: return function(double{});
+    case DataType::kUint8: return function(std::uint8_t{});
+    case DataType::kInt8: return function(std::int8_t{});
+    case DataType::kUint16: return function(std::uint16_t{});
+    case DataType::kInt16: return function(std::int16_t{});
+    case DataType::kInt32: return function(std::int32_t{});
+    case DataType::kInt64: return function(std::int64_t{});
+    case DataType::kUint32: return function(std::uint32_t{});
+    case DataType::kUint64: return function(std::uint64_t{});
+    case DataType::kBool: return function(bool{});
+    case DataType::kFloat16:
+    case DataType::kBfloat16: return function(std::uint16_t{});
+    default:
+      return fail(ErrorCode::kUnimplemented,
+                  "a model card cannot describe " + std::string(to_string(type)) + " tensors");
+  }
+}
+
+}  // namespace
+
+Result<std::span<const float>> as_floats(const TensorView& tensor, std::vector<float>& scratch) {
+  if (tensor.type == DataType::kFloat32) return tensor.as<float>();
+  SELVAGE_RETURN_IF_ERROR(with_type(tensor.type, [&]<typename T>(T) -> Result<void> {
+    const auto values = tensor.as<T>();
+    scratch.resize(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if constexpr (std::is_same_v<T, std::uint16_t>) {
+        scratch[i] = tensor.type == DataType::kFloat16    ? float_of_half(values[i])
+                     : tensor.type == DataType::kBfloat16 ? float_of_bfloat(values[i])
+                                                          : static_cast<float>(values[i]);
+      } else {
+        scratch[i] = static_cast<float>(values[i]);
+      }
+    }
+    return {};
+  }));
+  return std::span<const float>(scratch);
+}
+
+Result<void> write_elements(std::span<const double> values, DataType type,
+                            std::span<std::byte> bytes) {
+  return with_type(type, [&]<typename T>(T) -> Result<void> {
+    if (bytes.size() != values.size() * sizeof(T))
+      return fail(ErrorCode::kInvalidArgument,
+                  std::to_string(values.size()) + " values for a tensor of " +
+                      std::to_string(bytes.size() / sizeof(T)) + " elements");
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      T element = number_as<T>(values[i]);
+      if constexpr (std::is_same_v<T, std::uint16_t>) {
+        if (type == DataType::kFloat16) element = half_of_float(static_cast<float>(values[i]));
+        if (type == DataType::kBfloat16) element = bfloat_of_float(static_cast<float>(values[i]));
+      }
+      std::memcpy(bytes.data() + i * sizeof(T), &element, sizeof(T));
+    }
+    return {};
+  });
+}
+
+}  // namespace selvage::infer

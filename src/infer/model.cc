@@ -1,0 +1,50 @@
+#include "infer/model.h"
+
+namespace selvage::infer {
+namespace {
+
+/// The model file itself, for a folder too.
+Result<std::filesystem::path> model_file(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return path;
+  const auto file = path / "model.onnx";
+  if (std::filesystem::exists(file, error)) return file;
+  return fail(ErrorCode::kNotFound, "no model.onnx in the folder '" + path.string() + "'");
+}
+
+std::string name_from(const std::filesystem::path& file) {
+  if (file.stem() != "model") return file.stem().string();
+  std::error_code error;
+  const auto folder = std::filesystem::absolute(file, error).parent_path().filename().string();
+  return folder.empty() ? "model" : folder;
+}
+
+}  // namespace
+
+std::string_view to_string(Stage stage) {
+  switch (stage) {
+    case Stage::kPreprocess: return "preprocess";
+    case Stage::kRun: return "run";
+    case Stage::kPostprocess: return "postprocess";
+    case Stage::kTotal: break;
+  }
+  return "total";
+}
+
+Result<std::unique_ptr<Model>> Model::load(Runtime& runtime, const std::filesystem::path& path,
+                                           const ModelOptions& options) {
+  SELVAGE_TRY(const auto file, model_file(path));
+  std::unique_ptr<Model> model(new Model);
+  SELVAGE_TRY(model->card_, load_model_card(file));
+  auto session = options.session;
+  model->card_.session.apply_to(session);
+  options.overrides.apply_to(session);
+  SELVAGE_TRY(model->session_, Session::load(runtime, file, session));
+  model->name_ = !options.name.empty()        ? options.name
+                 : !model->card_.name.empty() ? model->card_.name
+                                              : name_from(file);
+  model->version_ = options.version.empty() ? "1" : options.version;
+  return model;
+}
+
+}  // namespace selvage::infer

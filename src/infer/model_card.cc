@@ -1,0 +1,97 @@
+#include "infer/model_card.h"
+
+#include "base/file.h"
+#include "infer/card_sections.h"
+#include "infer/yaml.h"
+
+namespace selvage::infer {
+namespace {
+
+constexpr double kThreadsMax = 256;
+constexpr double kSpinUsMax = 1e6;
+constexpr double kDimensionMax = 1e9;
+
+}  // namespace
+
+void SessionSettings::apply_to(SessionOptions& options) const {
+  if (optimization) options.optimization = *optimization;
+  if (providers) options.providers = *providers;
+  if (power) options.power = *power;
+  if (threads) options.threads = *threads;
+  if (spin_us) options.spin_us = *spin_us;
+  if (arena) options.arena = *arena;
+  if (flush_denormals) options.flush_denormals = *flush_denormals;
+  options.dimensions.insert(options.dimensions.end(), dimensions.begin(), dimensions.end());
+  options.config.insert(options.config.end(), config.begin(), config.end());
+}
+
+Result<ModelCard> parse_model_card(std::string_view yaml, const std::filesystem::path& folder) {
+  SELVAGE_TRY(const YamlNode root, parse_yaml(yaml, kCardBytesMax));
+  YamlErrors errors;
+  YamlFields fields(root, "", errors);
+  ModelCard card;
+  fields.text("name", card.name);
+  fields.text("description", card.description);
+  fields.text("licence", card.licence);
+  fields.text("source", card.source);
+  if (const auto* session = fields.find("session"))
+    card.session = read_session_section(*session, errors);
+  if (const auto* input = fields.find("input")) card.input = read_input_section(*input, errors);
+  if (const auto* output = fields.find("output"))
+    card.output = read_output_section(*output, folder, errors);
+  fields.finish();
+  SELVAGE_RETURN_IF_ERROR(errors.result());
+  return card;
+}
+
+Result<ModelCard> load_model_card(const std::filesystem::path& model) {
+  const auto folder = model.parent_path();
+  std::error_code error;
+  for (const auto& path :
+       {std::filesystem::path(model).replace_extension(".yaml"), folder / "model.yaml"}) {
+    if (!std::filesystem::exists(path, error)) continue;
+    const auto name_card = [&](Error e) { return std::move(e).with_context(path.string()); };
+    auto text = read_text(path, kCardBytesMax);
+    if (!text) return std::unexpected(std::move(text).error());
+    auto card = parse_model_card(*text, folder);
+    if (!card) return std::unexpected(name_card(std::move(card).error()));
+    return card;
+  }
+  return ModelCard{};
+}
+
+SessionSettings read_session_section(const YamlNode& node, YamlErrors& errors) {
+  SessionSettings settings;
+  YamlFields fields(node, "session", errors);
+  fields.choice("optimization", settings.optimization,
+                {{"none", Optimization::kNone},
+                 {"basic", Optimization::kBasic},
+                 {"extended", Optimization::kExtended},
+                 {"all", Optimization::kAll}});
+  fields.choice("power", settings.power,
+                {{"latency", PowerProfile::kLatency},
+                 {"balanced", PowerProfile::kBalanced},
+                 {"low-power", PowerProfile::kLowPower}});
+  fields.choice("arena", settings.arena, {{"grow", Arena::kGrowAsNeeded}, {"none", Arena::kNone}});
+  if (fields.find("providers")) fields.texts("providers", settings.providers.emplace());
+  fields.flag("flush_denormals", settings.flush_denormals);
+  fields.number("threads", settings.threads, 0, kThreadsMax);
+  fields.number("spin_us", settings.spin_us, 0, kSpinUsMax);
+  if (const auto* dimensions = fields.find("dimensions")) {
+    YamlFields sizes(*dimensions, "session.dimensions", errors);
+    for (const auto& name : dimensions->keys) {
+      std::int64_t size = 1;
+      sizes.number(name, size, 1, kDimensionMax);
+      settings.dimensions.emplace_back(name, size);
+    }
+  }
+  if (const auto* config = fields.find("config")) {
+    YamlFields entries(*config, "session.config", errors);
+    for (const auto& key : config->keys)
+      entries.text(key, settings.config.emplace_back(key, "").second);
+  }
+  fields.finish();
+  return settings;
+}
+
+}  // namespace selvage::infer
