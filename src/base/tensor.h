@@ -134,7 +134,7 @@ constexpr DataType data_type_of() {
 
 template <typename T>
 Result<Tensor> Tensor::from(Shape shape, std::span<const T> values) {
-  static_assert(sizeof(data_type_of<T>()) > 0);
+  static_assert(data_type_of<T>() != DataType::kUndefined);
   SELVAGE_TRY(Tensor tensor, create(data_type_of<T>(), std::move(shape)));
   const auto bytes = std::as_bytes(values);
   if (bytes.size() != tensor.bytes_.size())
