@@ -61,8 +61,8 @@ inline constexpr std::size_t kArrayRankMax = 64;  ///< As in NumPy 2.
 [[nodiscard]] Result<Array> read_npy(std::span<const std::byte> file,
                                      const ArrayLimits& limits = {});
 
-/// The arrays in the order of the archive's directory, stored or deflated, named without ".npy".
-/// Checksums are verified: kDataLoss. Otherwise as read_npy.
+/// The arrays in the order of the archive's directory, stored or deflated, named without ".npy";
+/// other files in it are an error. Checksums are verified: kDataLoss. Otherwise as read_npy.
 [[nodiscard]] Result<std::vector<NamedArray>> read_npz(std::span<const std::byte> file,
                                                        const ArrayLimits& limits = {});
 

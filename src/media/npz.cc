@@ -101,6 +101,9 @@ Result<Entry> take_entry(ByteReader& in) {
 }
 
 Result<std::vector<std::byte>> inflate(std::span<const std::byte> packed, const Entry& entry) {
+  // No deflated byte stands for more than 1032; so a lie about the size costs no memory.
+  if (entry.bytes / 1'032 > packed.size())
+    return damaged("'" + std::string(entry.name) + "' claims more bytes than it can hold");
   std::vector<std::byte> bytes(entry.bytes);
   z_stream stream{};
   if (inflateInit2(&stream, -MAX_WBITS) != Z_OK)
@@ -169,7 +172,8 @@ Result<std::vector<NamedArray>> read_archive(std::span<const std::byte> file,
   ArrayLimits rest = limits;
   for (std::uint16_t i = 0; i < count; ++i) {
     SELVAGE_TRY(const auto entry, take_entry(in));
-    if (!entry.name.ends_with(".npy")) continue;
+    if (!entry.name.ends_with(".npy"))
+      return damaged("'" + std::string(entry.name) + "' is not an array");
     // A header of an array is at most this much more than its data.
     constexpr std::uint64_t kHeaderMax = 65'536 + 12;
     if (entry.bytes > rest.bytes_max + kHeaderMax || entry.bytes > 0xFFFF'FFFE ||

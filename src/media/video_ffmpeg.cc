@@ -96,6 +96,16 @@ SelvageVideoStatus open_input(SelvageVideo& video, const std::string& path,
   return kSelvageVideoOk;
 }
 
+SelvageVideoStatus check_size(const SelvageVideo& video, int width, int height,
+                              const Message& message) {
+  if (width <= 0 || height <= 0) return message(kSelvageVideoInvalid, "the frames have no size");
+  const auto pixels = static_cast<std::uint64_t>(width) * static_cast<std::uint64_t>(height);
+  if (pixels <= video.pixels_max) return kSelvageVideoOk;
+  return message(kSelvageVideoTooLarge, "frames of " + std::to_string(width) + " x " +
+                                            std::to_string(height) + " are above the limit of " +
+                                            std::to_string(video.pixels_max) + " pixels");
+}
+
 SelvageVideoStatus open_codec(SelvageVideo& video, const Message& message) {
   // Probing decodes frames too.
   std::vector<AVDictionary*> options(video.format->nb_streams);
@@ -110,6 +120,8 @@ SelvageVideoStatus open_codec(SelvageVideo& video, const Message& message) {
     return message(kSelvageVideoUnsupported, "FFmpeg has no decoder for it");
   if (video.stream < 0) return message(kSelvageVideoInvalid, "there is no video in it");
   const AVStream& stream = *video.format->streams[video.stream];
+  const auto status = check_size(video, stream.codecpar->width, stream.codecpar->height, message);
+  if (status != kSelvageVideoOk) return status;
   video.codec = avcodec_alloc_context3(decoder);
   video.packet = av_packet_alloc();
   video.frame = av_frame_alloc();
@@ -125,16 +137,6 @@ SelvageVideoStatus open_codec(SelvageVideo& video, const Message& message) {
     if (static_cast<int>(i) != video.stream) video.format->streams[i]->discard = AVDISCARD_ALL;
   if (stream.start_time != AV_NOPTS_VALUE) video.start = stream.start_time;
   return kSelvageVideoOk;
-}
-
-SelvageVideoStatus check_size(const SelvageVideo& video, int width, int height,
-                              const Message& message) {
-  if (width <= 0 || height <= 0) return message(kSelvageVideoInvalid, "the frames have no size");
-  const auto pixels = static_cast<std::uint64_t>(width) * static_cast<std::uint64_t>(height);
-  if (pixels <= video.pixels_max) return kSelvageVideoOk;
-  return message(kSelvageVideoTooLarge, "frames of " + std::to_string(width) + " x " +
-                                            std::to_string(height) + " are above the limit of " +
-                                            std::to_string(video.pixels_max) + " pixels");
 }
 
 void describe(const SelvageVideo& video, SelvageVideoInfo& info) {
@@ -223,8 +225,6 @@ SelvageVideoStatus open_video(const char* path, std::uint64_t pixels_max, Selvag
   video->pixels_max = pixels_max;
   auto status = open_input(*video, path, message);
   if (status == kSelvageVideoOk) status = open_codec(*video, message);
-  if (status == kSelvageVideoOk)
-    status = check_size(*video, video->codec->width, video->codec->height, message);
   if (status != kSelvageVideoOk) {
     delete video;
     return status;
