@@ -40,16 +40,17 @@ if(TARGET selvage)
   set_target_properties(selvage PROPERTIES INSTALL_RPATH $ORIGIN/${from_program})
   install(TARGETS selvage RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
-  set(manual ${CMAKE_CURRENT_BINARY_DIR}/selvage.1)
-  set(completion ${CMAKE_CURRENT_BINARY_DIR}/selvage.bash)
-  add_custom_command(OUTPUT ${manual} ${completion}
-    COMMAND ${PROJECT_SOURCE_DIR}/tools/make_man $<TARGET_FILE:selvage> ${manual} ${completion}
-    DEPENDS selvage tools/make_man
-    COMMENT "Writing the manual page and the completion" VERBATIM)
-  if(NOT CMAKE_CROSSCOMPILING)
-    add_custom_target(selvage_manual ALL DEPENDS ${manual} ${completion})
-    install(FILES ${manual} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-    install(FILES ${completion} RENAME selvage
-      DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
-  endif()
+  # The program writes its own manual page and completions.
+  set(written ${CMAKE_CURRENT_BINARY_DIR}/manual)
+  file(MAKE_DIRECTORY ${written})
+  add_custom_command(OUTPUT ${written}/selvage.1 ${written}/selvage ${written}/_selvage
+    COMMAND selvage man > ${written}/selvage.1
+    COMMAND selvage completion bash > ${written}/selvage
+    COMMAND selvage completion zsh > ${written}/_selvage
+    DEPENDS selvage
+    COMMENT "Writing the manual page and the completions")
+  add_custom_target(selvage_manual ALL DEPENDS ${written}/selvage.1)
+  install(FILES ${written}/selvage.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+  install(FILES ${written}/selvage DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+  install(FILES ${written}/_selvage DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
 endif()

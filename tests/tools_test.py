@@ -180,50 +180,5 @@ class TidyTest(Tree):
                 self.assertIn(f"[{rule},", output)
 
 
-class ManualTest(Tree):
-    PROGRAM = """#!/bin/sh
-case $1 in
-  --version) echo "selvage 1.2.3" ;;
-  --help) printf 'Runs models.\\n\\nOptions:\\n  -h,--help  Print this\\n\\n'
-    printf 'Subcommands:\\n  run        Runs a model\\n  doctor     Looks at the machine\\n' ;;
-  run) printf '.dotted line\\n  --json     For programs\\n  --draw-to TEXT\\n' ;;
-  doctor) printf '  --fix      Mend it\\n' ;;
-esac
-"""
-
-    def setUp(self):
-        super().setUp()
-        self.write("selvage", self.PROGRAM)
-        (self.root / "selvage").chmod(0o755)
-        outputs = (self.root / "selvage.1", self.root / "completion")
-        status, output = run(ROOT / "tools/make_man", self.root / "selvage", *outputs)
-        self.assertEqual(status, 0, output)
-        self.page = outputs[0].read_text()
-
-    def complete(self, *words):
-        script = 'source completion; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _selvage; '
-        script += 'echo "${COMPREPLY[@]}"'
-        done = subprocess.run(
-            ["bash", "-c", script, "_", "selvage", *words],
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout.split()
-
-    def test_page_shows_every_command_and_its_help(self):
-        self.assertIn('.TH SELVAGE 1 "" "selvage 1.2.3"', self.page)
-        self.assertIn(".SS selvage run\n.nf\n\\&.dotted line\n  \\-\\-json", self.page)
-        self.assertIn(".SS selvage doctor", self.page)
-
-    def test_completion_knows_commands_options_and_files(self):
-        self.assertEqual(self.complete("do"), ["doctor"])
-        self.assertEqual(self.complete("--h"), ["--help"])
-        self.assertEqual(self.complete("run", "--"), ["--draw-to", "--json"])
-        self.assertEqual(self.complete("doctor", "--f"), ["--fix"])
-        self.assertEqual(self.complete("run", "compl"), ["completion"])
-
-
 if __name__ == "__main__":
     unittest.main()
