@@ -2,6 +2,7 @@
 // locals and no value that changes after it, so that nothing is skipped or clobbered.
 #include <csetjmp>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 // jpeglib.h uses FILE and size_t without including what declares them.

@@ -98,7 +98,9 @@ SelvageVideoStatus open_input(SelvageVideo& video, const std::string& path,
 
 SelvageVideoStatus check_size(const SelvageVideo& video, int width, int height,
                               const Message& message) {
-  if (width <= 0 || height <= 0) return message(kSelvageVideoInvalid, "the frames have no size");
+  if (width <= 0 || height <= 0)  // Probing refuses frames above the limit without a word.
+    return message(kSelvageVideoInvalid, "the frames have no size, or one above the limit of " +
+                                             std::to_string(video.pixels_max) + " pixels");
   const auto pixels = static_cast<std::uint64_t>(width) * static_cast<std::uint64_t>(height);
   if (pixels <= video.pixels_max) return kSelvageVideoOk;
   return message(kSelvageVideoTooLarge, "frames of " + std::to_string(width) + " x " +
@@ -107,6 +109,11 @@ SelvageVideoStatus check_size(const SelvageVideo& video, int width, int height,
 }
 
 SelvageVideoStatus open_codec(SelvageVideo& video, const Message& message) {
+  for (unsigned i = 0; i < video.format->nb_streams; ++i)
+    if (const auto& stated = *video.format->streams[i]->codecpar; stated.width > 0) {
+      const auto status = check_size(video, stated.width, stated.height, message);
+      if (status != kSelvageVideoOk) return status;
+    }
   // Probing decodes frames too.
   std::vector<AVDictionary*> options(video.format->nb_streams);
   for (auto& option : options)

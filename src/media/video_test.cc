@@ -81,6 +81,13 @@ TEST(VideoReader, OtherFilesAreErrors) {
   EXPECT_EQ(table.error().code, ErrorCode::kInvalidArgument);
 }
 
+TEST(VideoReader, DevicesThatAreNoCamerasAreErrors) {
+  SKIP_WITHOUT_MODULE();
+  const auto reader = VideoReader::open("/dev/zero");
+  ASSERT_FALSE(reader.has_value());
+  EXPECT_THAT(reader.error().message, HasSubstr("video '/dev/zero': "));
+}
+
 // A playlist is a text file that names others: following it would let a file open connections.
 TEST(VideoReader, PlaylistsOpenNothingElse) {
   SKIP_WITHOUT_MODULE();
