@@ -14,10 +14,12 @@ Result<std::vector<std::byte>> expose_all_values(const Model& model) {
   // Protobuf merges a field that comes twice, so the outputs alone can follow the model: no copy of
   // its tensors is needed.
   onnx::ModelProto addition;
-  for (const auto& node : graph.node())
+  for (const auto& node : graph.node()) {
+    if (node.op_type() == "Constant") continue;
     for (const auto& output : node.output())
       if (!output.empty() && known.insert(output).second)
         addition.mutable_graph()->add_output()->set_name(output);
+  }
   const auto count = static_cast<std::size_t>(addition.graph().output_size());
   if (count > kExposedValuesMax)
     return fail(ErrorCode::kOutOfRange, "the model has " + std::to_string(count) +

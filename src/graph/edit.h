@@ -14,8 +14,9 @@ inline constexpr std::size_t kExposedValuesMax = 100'000;
 
 /// The bytes of a copy in which every value that a node of the main graph produces is a graph
 /// output, without a type: a runtime that loads it infers types and shapes, and tells them for its
-/// outputs. Values of subgraphs stay hidden. Existing outputs come first, in their order.
-/// kOutOfRange above kExposedValuesMax, and as Model::serialise().
+/// outputs. Values of subgraphs stay hidden, and so do those of Constant nodes, whose shape the
+/// file says. Existing outputs come first, in their order. kOutOfRange above kExposedValuesMax, and
+/// as Model::serialise().
 [[nodiscard]] Result<std::vector<std::byte>> expose_all_values(const Model& model);
 
 }  // namespace selvage::graph

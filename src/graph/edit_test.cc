@@ -20,7 +20,7 @@ std::vector<std::string> output_names(const Model& model) {
 
 TEST(ExposeAllValues, AddsEveryValueOnceAfterTheOutputs) {
   auto builder = testing::identity_model();
-  builder.node("Split", {"y"}, {"a", "", "b"}).node("If", {"a"}, {"c"});
+  builder.node("Split", {"y"}, {"a", "", "b"}).node("If", {"a"}, {"c"}).node("Constant", {}, {"k"});
   auto& branch = *builder.proto().mutable_graph()->mutable_node(2)->add_attribute();
   branch.set_name("then_branch");
   branch.set_type(onnx::AttributeProto::GRAPH);

@@ -18,7 +18,8 @@ namespace {
 #if !defined(__has_feature)
 #define __has_feature(feature) 0  // g++
 #endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 constexpr bool kIsSanitized = true;
 #else
 constexpr bool kIsSanitized = false;
@@ -282,12 +283,15 @@ TEST_F(ModelFileTest, LoadEditAndSaveTakeAtMostTwiceTheSizeOfTheFile) {
   }
   std::ofstream("/proc/self/clear_refs") << "5";  // Starts the peak anew.
   const auto before = resident_peak_bytes();
+  if (before > kBytes) GTEST_SKIP() << "this kernel does not let a process reset its peak";
   auto model = Model::load(path);
   ASSERT_TRUE(model);
   ASSERT_TRUE(check(*model));
   model->proto().set_producer_name("edited");
   ASSERT_TRUE(model->save(folder_ / "edited.onnx"));
-  EXPECT_LT(resident_peak_bytes() - before, 2 * kBytes + (8u << 20));
+  const auto taken = resident_peak_bytes() - before;
+  EXPECT_GT(taken, kBytes) << "the measure is broken";
+  EXPECT_LT(taken, 2 * kBytes + (8u << 20));
 }
 
 }  // namespace

@@ -248,13 +248,17 @@ void Summariser::add_parameter(const onnx::TensorProto& tensor) {
 
 void Summariser::finish() {
   for (auto& [key, sum] : operators_) summary_.operators.push_back(std::move(sum));
-  std::ranges::stable_sort(summary_.operators, std::ranges::greater(), &OperatorSummary::count);
+  std::ranges::sort(summary_.operators, [](const auto& a, const auto& b) {
+    return std::tie(b.count, a.domain, a.type) < std::tie(a.count, b.domain, b.type);
+  });
   for (const auto& [type, sum] : parameters_) {
     summary_.parameters.push_back(sum);
     summary_.parameter_count += sum.elements;
     summary_.parameter_bytes += sum.bytes;
   }
-  std::ranges::stable_sort(summary_.parameters, std::ranges::greater(), &ParameterSummary::bytes);
+  std::ranges::sort(summary_.parameters, [](const auto& a, const auto& b) {
+    return std::tie(b.bytes, a.type) < std::tie(a.bytes, b.type);
+  });
 }
 
 }  // namespace

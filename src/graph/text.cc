@@ -59,7 +59,8 @@ std::string joined(const Range& range, Format format, std::string_view separator
 template <typename T>
 std::string numbers(std::span<const std::byte> bytes) {
   std::vector<T> values(bytes.size() / sizeof(T));
-  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
+  for (std::size_t i = 0; i < values.size(); ++i)  // Raw data may be unaligned.
+    std::memcpy(&values[i], bytes.data() + i * sizeof(T), sizeof(T));
   return "[" + joined(values, [](T value) { return number(value); }) + "]";
 }
 

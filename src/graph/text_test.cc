@@ -14,6 +14,7 @@ TEST(Text, IsOneLineANodeInAFixedOrder) {
   graph.mutable_node(0)->set_name("c1");
   builder.opset("com.microsoft", 1)
       .initialiser("k", {2}, std::vector<std::int64_t>{1, -1})
+      .initialiser("z0", {0}, std::vector<float>{})
       .node("Clip", {"y", "", "k"}, {"", "z"},
             {{"s", "a \"b\"\n\x01"}, {"f", 0.1f}, {"fs", std::vector<float>{1.f, 2.5f}}})
       .node("Gelu", {"z"}, {"g"}, {}, "com.microsoft")
@@ -54,6 +55,7 @@ graph "main"
   output y: float32[1,4,8,8]
   init w: float32[4,3,3,3] sha256:86323a79f2ce15af
   init k: int64[2] = [1, -1]
+  init z0: float32[0] = []
   init d: float32[1000] damaged
   y = Conv(x, w) {kernel_shape=[3, 3], pads=[1, 1, 1, 1]}  # c1
   _, z = Clip(y, _, k) {f=0.1, fs=[1, 2.5], s="a \"b\"\n\x01"}
