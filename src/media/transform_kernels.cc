@@ -259,6 +259,10 @@ const Kernels& kernels() {
                                __builtin_cpu_supports("bmi2");
   if (has_avx2) return Avx2::kTable;
 #endif
+  return portable_kernels();
+}
+
+const Kernels& portable_kernels() {
   return Portable::kTable;
 }
 

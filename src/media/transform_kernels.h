@@ -61,6 +61,9 @@ struct Kernels {
                        std::uint8_t* to, std::size_t stride);
 };
 
+/// The fastest that this processor can run.
 [[nodiscard]] const Kernels& kernels();
+/// Those that every processor of the build's target can run.
+[[nodiscard]] const Kernels& portable_kernels();
 
 }  // namespace selvage::media
