@@ -40,6 +40,12 @@ bench: setup release ## Measure against the named baselines and print the ratios
 	@$(call build,release)
 	@tools/bench
 
+.PHONY: bench-peers
+bench-peers: setup release ## Measure beside the same in Python
+	@tools/setup peers
+	@$(call build,release)
+	@tools/peers/engine
+
 .PHONY: format
 format: ## Lay out the C++ sources as .clang-format says
 	@tools/check_format --fix

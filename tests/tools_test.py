@@ -24,7 +24,7 @@ LAYER_VIOLATIONS = {
         '#include "base/inner.h"\n',
         "internal to src/base",
     ),
-    "a library outside its folder": ("src/base/a.h", "#include <yaml-cpp/yaml.h>\n", "src/infer"),
+    "a library outside its folder": ("src/base/a.h", "#include <yaml-cpp/yaml.h>\n", "infer only"),
     "an unknown library": ("src/base/a.h", "#include <zmq.h>\n", "no library"),
     "a slow header in a header": ("src/base/a.h", "#include <nlohmann/json.hpp>\n", ".cc files"),
     "a test library in the product": ("src/base/a.h", "#include <gtest/gtest.h>\n", "tests only"),
