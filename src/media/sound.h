@@ -45,7 +45,7 @@ inline constexpr int kChannelsMax = 64;
 /// The same sound at another rate, round(n * rate / old rate) samples, not shifted in time.
 /// Band-limited interpolation with a Kaiser-windowed sinc, 32 zero crossings each side, cut off at
 /// the lower of the two Nyquist frequencies (J. O. Smith, "Digital Audio Resampling", CCRMA):
-/// flat to 0.01 dB up to 0.9 of it, images and aliases below -80 dB from 1.1 of it.
+/// flat to 0.01 dB up to 0.85 of it, images and aliases below -80 dB from 1.06 of it.
 [[nodiscard]] Result<Sound> resample(const Sound& sound, int sample_rate);
 
 }  // namespace selvage::media
