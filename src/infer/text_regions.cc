@@ -14,36 +14,44 @@ float height_of(const TextRegion& region) {
   return std::max(bottom_left.y - top_left.y, bottom_right.y - top_right.y);
 }
 
-/// Where a scan line crosses the quadrilateral: left > right when it does not.
-struct Crossing {
-  float left, right;
+/// How far a quadrilateral reaches within a row of pixels, half a pixel up and down from its
+/// centre: the row's part of the filled shape and of its outline. left > right when it is not
+/// there.
+struct Reach {
+  float left = std::numeric_limits<float>::infinity();
+  float right = -std::numeric_limits<float>::infinity();
 };
 
-Crossing cross_row(const std::array<Point, 4>& corners, float y) {
-  Crossing crossing{std::numeric_limits<float>::infinity(),
-                    -std::numeric_limits<float>::infinity()};
+Reach reach_in_row(const std::array<Point, 4>& corners, int row) {
+  const float top = static_cast<float>(row) - 0.5f, bottom = static_cast<float>(row) + 0.5f;
+  Reach reach;
   for (std::size_t i = 0; i < corners.size(); ++i) {
-    const auto& a = corners[i];
-    const auto& b = corners[(i + 1) % corners.size()];
-    if (std::min(a.y, b.y) > y || std::max(a.y, b.y) < y) continue;
-    const float x = a.y == b.y ? b.x : a.x + (b.x - a.x) * (y - a.y) / (b.y - a.y);
-    crossing.left = std::min({crossing.left, x, a.y == b.y ? a.x : x});
-    crossing.right = std::max({crossing.right, x, a.y == b.y ? a.x : x});
+    const auto& [a, b] = std::minmax(corners[i], corners[(i + 1) % corners.size()],
+                                     [](const Point& p, const Point& q) { return p.y < q.y; });
+    if (a.y > bottom || b.y < top) continue;
+    const auto x_at = [&](float y) {
+      return b.y > a.y ? a.x + (b.x - a.x) * (y - a.y) / (b.y - a.y) : a.x;
+    };
+    const float from = x_at(std::max(a.y, top));
+    const float to = b.y > a.y ? x_at(std::min(b.y, bottom)) : b.x;
+    reach.left = std::min({reach.left, from, to});
+    reach.right = std::max({reach.right, from, to});
   }
-  return crossing;
+  return reach;
 }
 
 }  // namespace
 
-float mean_inside(std::span<const float> map, int width, int height,
-                  const std::array<Point, 4>& corners) {
+float mean_inside(std::span<const float> map, int width, int height, std::array<Point, 4> corners) {
+  // The original fills a polygon of whole pixels.
+  for (auto& corner : corners) corner = {std::floor(corner.x), std::floor(corner.y)};
   const auto [low, high] = std::ranges::minmax(corners, {}, &Point::y);
-  const int first = std::clamp(static_cast<int>(std::floor(low.y)), 0, height - 1);
-  const int last = std::clamp(static_cast<int>(std::ceil(high.y)), 0, height - 1);
+  const int first = std::clamp(static_cast<int>(low.y), 0, height - 1);
+  const int last = std::clamp(static_cast<int>(high.y), 0, height - 1);
   double sum = 0;
   std::size_t count = 0;
   for (int y = first; y <= last; ++y) {
-    const auto [left, right] = cross_row(corners, static_cast<float>(y));
+    const auto [left, right] = reach_in_row(corners, y);
     if (!(left <= right)) continue;
     const int begin = std::clamp(static_cast<int>(std::lround(left)), 0, width - 1);
     const int end = std::clamp(static_cast<int>(std::lround(right)), 0, width - 1);

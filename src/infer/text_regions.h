@@ -48,7 +48,7 @@ class TextRegionFinder {
 
 /// The mean of the map over the pixels in the quadrilateral, its edges included.
 [[nodiscard]] float mean_inside(std::span<const float> map, int width, int height,
-                                const std::array<Point, 4>& corners);
+                                std::array<Point, 4> corners);
 
 /// Sorts from top to bottom, and those on one line (tops less than half the smaller height apart)
 /// from left to right.
