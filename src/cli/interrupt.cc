@@ -1,0 +1,28 @@
+#include "cli/interrupt.h"
+
+#include <atomic>
+
+#include <signal.h>
+
+namespace selvage::cli {
+namespace {
+
+// Signal handlers can reach nothing but globals.
+std::atomic<bool> seen{false};  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+}  // namespace
+
+void watch_interrupts() {
+  struct sigaction action{};
+  action.sa_handler = [](int) { seen.store(true); };
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+bool interrupted() {
+  return seen.load();
+}
+
+}  // namespace selvage::cli

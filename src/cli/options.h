@@ -1,0 +1,47 @@
+// Options that several commands share.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "infer/model.h"
+
+namespace CLI {
+class App;
+class Validator;
+}  // namespace CLI
+
+namespace selvage::cli {
+
+/// `--json`, which output.h's Output already knows.
+void add_json_option(CLI::App& app);
+
+/// Accepts one of `words`; the message of a refusal lists them.
+[[nodiscard]] CLI::Validator one_of(std::vector<std::string> words);
+
+/// How a model is loaded, as typed. What is not typed is left to the model card.
+struct SessionFlags {
+  std::optional<int> threads;
+  std::string power;
+  std::vector<std::string> providers;
+  std::string optimization;
+  std::optional<std::uint32_t> spin_us;
+  std::string arena;
+  std::vector<std::string> dimensions;  ///< "batch=1"
+  std::vector<std::string> config;      ///< "session.dynamic_block_base=4"
+  bool no_cache = false;
+
+  /// kInvalidArgument for a word or pair that is none.
+  [[nodiscard]] Result<infer::ModelOptions> to_model_options() const;
+  /// As they would be typed.
+  [[nodiscard]] std::vector<std::string> to_arguments() const;
+};
+void add_session_options(CLI::App& app, SessionFlags& flags);
+
+[[nodiscard]] std::string_view to_string(infer::PowerProfile power);
+
+}  // namespace selvage::cli

@@ -1,0 +1,43 @@
+// Where a command's words go: results to standard output, everything else to standard error.
+#pragma once
+
+#include <iosfwd>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "cli/text.h"
+
+namespace selvage::cli {
+
+/// Confined to one thread.
+class Output {
+ public:
+  struct Options {
+    bool json = false;      ///< One JSON object instead of text for people.
+    bool colour = false;    ///< Standard output is a terminal that wants colour.
+    bool progress = false;  ///< Standard error is a terminal.
+  };
+  Output(std::ostream& out, std::ostream& error, const Options& options)
+      : out_(out), error_(error), options_(options) {}
+
+  [[nodiscard]] bool json() const { return options_.json; }
+  [[nodiscard]] bool progress() const { return options_.progress; }
+  [[nodiscard]] Style style() const { return Style(options_.colour && !options_.json); }
+  [[nodiscard]] std::ostream& error_stream() { return error_; }
+
+  /// The command's result.
+  void print(std::string_view text);
+  /// A remark for the person at the terminal: "selvage: <text>".
+  void note(std::string_view text);
+  /// The failure that ends the command: "selvage: <message>", with --json also
+  /// {"error": {"code": ..., "message": ...}} on standard output.
+  void print_error(const Error& error);
+
+ private:
+  std::ostream& out_;
+  std::ostream& error_;
+  Options options_;
+};
+
+}  // namespace selvage::cli

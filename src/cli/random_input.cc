@@ -1,0 +1,85 @@
+#include "cli/random_input.h"
+
+#include <algorithm>
+#include <charconv>
+#include <random>
+
+namespace selvage::cli {
+namespace {
+
+constexpr std::int64_t kDimensionMax = std::int64_t{1} << 32;
+
+Result<Shape> parse_shape(std::string_view text) {
+  Shape shape;
+  const auto whole = text;
+  while (!text.empty()) {
+    std::int64_t size = 0;
+    const auto* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, size);
+    const bool separated = stop == end || (*stop == 'x' && stop + 1 != end);
+    if (error != std::errc() || size < 0 || size > kDimensionMax || !separated)
+      return fail(ErrorCode::kInvalidArgument,
+                  "'" + std::string(whole) + "' is no shape: write 1x3x224x224");
+    shape.push_back(size);
+    text.remove_prefix(static_cast<std::size_t>(stop - text.data()) + (stop == end ? 0 : 1));
+  }
+  return shape;
+}
+
+Result<void> apply_typed(const infer::Session& session, const std::string& typed,
+                         std::vector<Shape>& shapes) {
+  const auto equals = typed.rfind('=');  // Names may hold '='.
+  const auto name = typed.substr(0, equals);
+  if (equals == std::string::npos)
+    return fail(ErrorCode::kInvalidArgument,
+                "--shape " + typed + ": must be INPUT=AxBx..., such as x=1x3x224x224");
+  const auto index = session.input_index(name);
+  if (!index) {
+    std::string names;
+    for (const auto& input : session.inputs()) names += (names.empty() ? "" : ", ") + input.name;
+    return fail(ErrorCode::kInvalidArgument,
+                "--shape " + typed + ": the model has no input '" + name + "' but " + names);
+  }
+  SELVAGE_TRY(shapes[*index], parse_shape(std::string_view(typed).substr(equals + 1)));
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<Shape>> input_shapes(const infer::Session& session,
+                                        std::span<const std::string> typed, std::int64_t batch) {
+  std::vector<Shape> shapes;
+  for (const auto& input : session.inputs()) {
+    Shape shape = input.shape;
+    for (std::size_t d = 0; d < shape.size(); ++d)
+      if (shape[d] < 0) shape[d] = d == 0 ? batch : 1;
+    shapes.push_back(std::move(shape));
+  }
+  for (const auto& one : typed) SELVAGE_RETURN_IF_ERROR(apply_typed(session, one, shapes));
+  return shapes;
+}
+
+Result<std::unique_ptr<infer::Binding>> bind_random_inputs(const infer::Session& session,
+                                                           std::span<const std::string> typed,
+                                                           std::int64_t batch) {
+  SELVAGE_TRY(const auto shapes, input_shapes(session, typed, batch));
+  SELVAGE_TRY(auto binding, infer::Binding::create(session, shapes));
+  std::mt19937 random(1);  // NOLINT(cert-msc51-cpp): the same every time
+  const auto next = [&] { return static_cast<float>(random() >> 8) * 0x1p-24f; };
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    if (session.inputs()[i].type == DataType::kFloat32)
+      std::ranges::generate(binding->input<float>(i), next);
+    if (session.inputs()[i].type == DataType::kFloat64)
+      std::ranges::generate(binding->input<double>(i), next);
+  }
+  return binding;
+}
+
+bool takes_batches(const infer::Session& session) {
+  const auto inputs = session.inputs();
+  return !inputs.empty() && std::ranges::all_of(inputs, [](const infer::ValueInfo& input) {
+    return input.shape.empty() || input.shape.front() < 0;
+  });
+}
+
+}  // namespace selvage::cli

@@ -1,0 +1,27 @@
+// Inputs for measuring a model on nothing in particular.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "infer/session.h"
+
+namespace selvage::cli {
+
+/// The shape of every input: as typed ("x=1x3x224x224"), else as declared with open dimensions 1,
+/// the first one `batch`. kInvalidArgument for a name or size that the model does not have.
+[[nodiscard]] Result<std::vector<Shape>> input_shapes(const infer::Session& session,
+                                                      std::span<const std::string> typed,
+                                                      std::int64_t batch = 1);
+
+/// A binding whose floating-point inputs are uniform in [0, 1), always the same for a shape;
+/// integers are 0, so that they are valid as indices, and texts empty.
+[[nodiscard]] Result<std::unique_ptr<infer::Binding>> bind_random_inputs(
+    const infer::Session& session, std::span<const std::string> typed, std::int64_t batch = 1);
+
+/// Whether every input that declares dimensions leaves its first one open: the model takes batches.
+[[nodiscard]] bool takes_batches(const infer::Session& session);
+
+}  // namespace selvage::cli

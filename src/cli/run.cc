@@ -1,0 +1,287 @@
+// `selvage run`: a model on files, and what it found.
+#include <algorithm>
+#include <set>
+
+#include <CLI/CLI.hpp>
+
+#include "base/file.h"
+#include "base/histogram.h"
+#include "base/json_writer.h"
+#include "cli/command.h"
+#include "cli/describe.h"
+#include "cli/input_file.h"
+#include "cli/interrupt.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "cli/subject.h"
+#include "infer/prediction_json.h"
+#include "media/picture.h"
+
+namespace selvage::cli {
+namespace {
+
+using infer::Stage;
+using std::chrono::nanoseconds;
+using std::chrono::steady_clock;
+
+struct RunFlags {
+  std::string model;
+  std::vector<std::string> inputs;
+  std::string draw;
+  std::uint64_t limit = 0;
+  SessionFlags session;
+};
+
+/// Where pictures of the results go: a file for one, a folder for several.
+class DrawTarget {
+ public:
+  DrawTarget(const std::filesystem::path& path, bool several) : path_(path), folder_(several) {
+    std::error_code ignored;
+    folder_ = folder_ || path.filename().empty() || std::filesystem::is_directory(path, ignored);
+  }
+
+  /// A path for the picture of `input`, which no earlier call has returned.
+  [[nodiscard]] Result<std::filesystem::path> next(const std::filesystem::path& input) {
+    if (!folder_) return path_;
+    std::error_code error;
+    std::filesystem::create_directories(path_, error);
+    if (error)
+      return fail(ErrorCode::kIo,
+                  "--draw: cannot make the folder '" + path_.string() + "': " + error.message());
+    const auto stem = input.stem().string();
+    for (int i = 1;; ++i) {
+      auto name = stem + (i == 1 ? "" : "-" + std::to_string(i)) + ".png";
+      if (used_.insert(name).second) return path_ / name;
+    }
+  }
+
+ private:
+  std::filesystem::path path_;
+  bool folder_;
+  std::set<std::string> used_;
+};
+
+Result<media::Picture> picture_of(const infer::Input& input, const infer::Prediction& found) {
+  if (const auto* view = std::get_if<media::PictureView>(&input)) {
+    SELVAGE_TRY(auto picture, media::copy_as_rgb(*view));
+    draw(found, picture);
+    return picture;
+  }
+  const auto* sound = std::get_if<infer::SoundView>(&input);
+  const auto* activity = std::get_if<infer::Activity>(&found);
+  if (!sound || !activity)
+    return fail(ErrorCode::kInvalidArgument,
+                "--draw: only pictures, video and what is heard in a sound can be drawn");
+  return draw_sound(*activity, media::Sound{static_cast<int>(sound->sample_rate),
+                                            {sound->samples.begin(), sound->samples.end()}});
+}
+
+Result<void> save_picture(const media::Picture& picture, const std::filesystem::path& path) {
+  const auto extension = path.extension();
+  auto encoded = extension == ".jpg" || extension == ".jpeg" ? media::encode_jpeg(picture.view())
+                                                             : media::encode_png(picture.view());
+  if (!encoded) return std::unexpected(std::move(encoded).error());
+  return write_atomically(path, *encoded);
+}
+
+/// One prediction with its times.
+struct Outcome {
+  const std::string& path;
+  const Sample& sample;
+  infer::Prediction found;
+  StageSums stages;
+  nanoseconds total{};  ///< From the decoded input to the prediction.
+  std::string drawn;    ///< Where its picture went, or "".
+
+  [[nodiscard]] nanoseconds per_run(nanoseconds time) const {
+    return time / static_cast<std::int64_t>(std::max<std::uint64_t>(stages.runs, 1));
+  }
+  /// What must stay below the line: of a sound each window, else everything.
+  [[nodiscard]] nanoseconds latency() const { return windows() > 1 ? per_run(total) : total; }
+  [[nodiscard]] std::uint64_t windows() const {
+    return std::holds_alternative<infer::SoundView>(sample.input) ? stages.runs : 1;
+  }
+};
+
+std::string times_line(const Outcome& outcome, const Style& style) {
+  const bool many = outcome.windows() > 1;
+  const auto shown = [&](Stage stage) {
+    const auto time = outcome.stages.of(stage);
+    return format_duration(many ? outcome.per_run(time) : time);
+  };
+  std::string text = "    decode " + format_duration(outcome.sample.decode_time) + " | ";
+  if (many) text += format_plural(outcome.windows(), "window") + ", each ";
+  text += "preprocess " + shown(Stage::kPreprocess) + ", run " + shown(Stage::kRun) +
+          ", postprocess " + shown(Stage::kPostprocess) + ", total " +
+          format_duration(outcome.latency());
+  const bool under = outcome.latency() <= kLatencyLine;
+  return style(Tone::kDim, text) + " " +
+         style(under ? Tone::kGood : Tone::kCaution, under ? "(under 10 ms)" : "(over 10 ms)") +
+         "\n";
+}
+
+std::string outcome_text(const Outcome& outcome, const Style& style) {
+  const auto& sample = outcome.sample;
+  const std::string name = std::filesystem::path(outcome.path).filename().string();
+  std::string text = style(Tone::kBold, name);
+  if (!sample.place.empty()) text += ", " + sample.place;
+  text += style(Tone::kDim, " (" + sample.shown + ")") + ": " + headline(outcome.found) + "\n";
+  text += details(outcome.found, style);
+  text += times_line(outcome, style);
+  if (!outcome.drawn.empty()) text += style(Tone::kDim, "    drawn into ") + outcome.drawn + "\n";
+  return text;
+}
+
+/// Frames of video and rows of tables: one line each.
+std::string outcome_line(const Outcome& outcome, const Style& style) {
+  return "  " + outcome.sample.place + "  " + headline(outcome.found) + "  " +
+         style(Tone::kDim, format_duration(outcome.total)) + "\n";
+}
+
+void write_json(const Outcome& outcome, JsonWriter& json) {
+  json.begin_object().field("input", outcome.path);
+  if (!outcome.sample.place.empty()) json.field("place", outcome.sample.place);
+  if (outcome.sample.time_s) json.field("time_s", *outcome.sample.time_s);
+  json.field("summary", headline(outcome.found)).key("found");
+  infer::write_json(outcome.found, json);
+  json.field("windows", outcome.windows()).key("milliseconds").begin_object();
+  json.field("decode", to_milliseconds(outcome.sample.decode_time));
+  json.field("preprocess", to_milliseconds(outcome.stages.of(Stage::kPreprocess)));
+  json.field("run", to_milliseconds(outcome.stages.of(Stage::kRun)));
+  json.field("postprocess", to_milliseconds(outcome.stages.of(Stage::kPostprocess)));
+  json.field("total", to_milliseconds(outcome.total)).end_object();
+  json.field("under_10_ms", outcome.latency() <= kLatencyLine);
+  if (!outcome.drawn.empty()) json.field("drawn", outcome.drawn);
+  json.end_object();
+}
+
+class Runner {
+ public:
+  Runner(const RunFlags& flags, Output& output) : flags_(flags), output_(output) {}
+
+  Result<void> run() {
+    SELVAGE_TRY(const auto options, flags_.session.to_model_options());
+    SELVAGE_TRY(const auto runtime, infer::Runtime::create());
+    std::optional<Progress> loading(std::in_place, output_, "loading " + flags_.model, 0);
+    SELVAGE_TRY(const auto subject, Subject::load(*runtime, flags_.model, options));
+    SELVAGE_TRY(auto predictor, SubjectPredictor::create(subject));
+    loading.reset();
+    json_.begin_object().key("model").begin_object().field("name", subject.name());
+    json_.field("version", subject.first_model().version()).field("path", flags_.model);
+    json_.end_object().key("results").begin_array();
+    for (const auto& path : flags_.inputs) {
+      SELVAGE_RETURN_IF_ERROR(run_file(path, subject, predictor));
+      if (interrupted()) break;
+    }
+    json_.end_array().end_object();
+    if (output_.json()) output_.print(json_.text() + "\n");
+    return {};
+  }
+
+ private:
+  Result<void> run_file(const std::string& path, const Subject& subject,
+                        SubjectPredictor& predictor) {
+    SELVAGE_TRY(const auto file, InputFile::open(path, subject.first_model()));
+    const bool many = file->kind() == InputKind::kVideo || file->kind() == InputKind::kTable;
+    if (!draw_ && !flags_.draw.empty())
+      draw_.emplace(flags_.draw, flags_.inputs.size() > 1 || many);
+    const auto style = output_.style();
+    Histogram totals;
+    for (std::uint64_t i = 0; !interrupted() && (flags_.limit == 0 || i < flags_.limit); ++i) {
+      SELVAGE_TRY(const auto sample, file->next());
+      if (!sample) break;
+      SELVAGE_TRY(const auto outcome, predict(path, *sample, subject, predictor));
+      totals.record(outcome.total);
+      if (output_.json())
+        write_json(outcome, json_);
+      else if (many && i == 0)
+        output_.print(style(Tone::kBold, std::filesystem::path(path).filename().string()) +
+                      style(Tone::kDim, " (" + sample->shown + ")") + "\n");
+      if (!output_.json())
+        output_.print(many ? outcome_line(outcome, style) : outcome_text(outcome, style));
+    }
+    if (many && !output_.json()) print_totals(totals.snapshot());
+    return {};
+  }
+
+  Result<Outcome> predict(const std::string& path, const Sample& sample, const Subject& subject,
+                          SubjectPredictor& predictor) {
+    const auto before = StageSums::of(subject);
+    const auto start = steady_clock::now();
+    auto found = predictor.predict(sample.input);
+    const nanoseconds total = steady_clock::now() - start;
+    if (!found) return std::unexpected(std::move(found).error().with_context(path));
+    Outcome outcome{path,  sample, *std::move(found), StageSums::of(subject).since(before),
+                    total, ""};
+    if (draw_) {
+      SELVAGE_TRY(const auto picture, picture_of(sample.input, outcome.found));
+      SELVAGE_TRY(const auto target, draw_->next(path));
+      SELVAGE_RETURN_IF_ERROR(save_picture(picture, target));
+      outcome.drawn = target.string();
+    }
+    return outcome;
+  }
+
+  void print_totals(const HistogramSnapshot& totals) {
+    if (totals.count == 0) return;
+    const auto at = [&](double part) {
+      return format_duration(nanoseconds(static_cast<std::int64_t>(totals.percentile_ns(part))));
+    };
+    output_.print(output_.style()(Tone::kDim, "  " + format_plural(totals.count, "prediction") +
+                                                  ": p50 " + at(0.5) + ", p99 " + at(0.99) +
+                                                  ", max " + at(1)) +
+                  "\n");
+  }
+
+  const RunFlags& flags_;
+  Output& output_;
+  JsonWriter json_;
+  std::optional<DrawTarget> draw_;
+};
+
+Action add(CLI::App& app) {
+  auto flags = std::make_shared<RunFlags>();
+  app.add_option("MODEL", flags->model,
+                 "A model.onnx, an ensemble.yaml, or the folder that holds one of them")
+      ->required();
+  app.add_option("INPUT", flags->inputs,
+                 "Pictures (JPEG, PNG, PNM), sound (WAV), tables (CSV), arrays (NPY, NPZ) or video")
+      ->required();
+  app.add_option(
+         "--draw", flags->draw,
+         "Draw what was found into this PNG or JPEG file; with several inputs, a video or a "
+         "table: a folder")
+      ->type_name("FILE");
+  app.add_option("--limit", flags->limit, "Stop after N frames or rows of each input")
+      ->type_name("N")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40));
+  add_session_options(app, flags->session);
+  add_json_option(app);
+  return [flags](Output& output) { return Runner(*flags, output).run(); };
+}
+
+constexpr Command kCommand{
+    .name = "run",
+    .summary = "Run a model on pictures, sound, tables, arrays or video",
+    .description =
+        "Prints what the model found and how long it took. The model card (model.yaml beside "
+        "model.onnx) says how the input becomes tensors and what the output means; without a "
+        "card the model takes arrays, and its raw outputs are summarised.\n\n"
+        "Times are those of one prediction on a model that is warm; decoding the file is shown "
+        "apart, since cameras and microphones deliver decoded data.",
+    .examples =
+        "selvage run blazeface/ photo.jpg\n"
+        "selvage run blazeface/ photo.jpg --draw found.png\n"
+        "selvage run ppocr/ensemble.yaml sign1.jpg sign2.jpg --draw drawn/\n"
+        "selvage run silero-vad/ speech.wav --json\n"
+        "selvage run blazeface/ street.mp4 --limit 100\n"
+        "selvage run model.onnx inputs.npz --threads 2",
+    .add = add};
+
+}  // namespace
+
+const Command& run_command() {
+  return kCommand;
+}
+
+}  // namespace selvage::cli
