@@ -4,21 +4,13 @@ include(CMakePackageConfigHelpers)
 set(runtime_folder ${CMAKE_INSTALL_LIBDIR}/selvage)
 set(package_folder ${CMAKE_INSTALL_LIBDIR}/cmake/Selvage)
 
-# The library: every folder of src/ but the commands. Headers that serve one folder's
-# sources only say so in their opening comment.
+# The library: every folder that the engine needs.
 foreach(folder base crypto graph media infer)
-  if(NOT TARGET selvage_${folder})
-    continue()
-  endif()
   install(TARGETS selvage_${folder} EXPORT SelvageTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-  file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${folder}/*.h)
-  foreach(header ${headers})
-    file(STRINGS ${header} internal REGEX "^// .*(Internal to src/|Private to this folder)")
-    if(NOT internal)
-      install(FILES ${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/selvage/${folder})
-    endif()
-  endforeach()
 endforeach()
+install(CODE "set(source ${PROJECT_SOURCE_DIR}/src)
+  set(destination ${CMAKE_INSTALL_INCLUDEDIR}/selvage)")
+install(SCRIPT cmake/install_headers.cmake)
 install(EXPORT SelvageTargets NAMESPACE Selvage:: DESTINATION ${package_folder})
 configure_package_config_file(cmake/SelvageConfig.cmake.in SelvageConfig.cmake
   INSTALL_DESTINATION ${package_folder} PATH_VARS runtime_folder)
