@@ -203,23 +203,6 @@ class RegressionDecoder final : public Postprocessor {
   std::vector<float> scratch_;
 };
 
-/// The windows' scores are gathered by the predictor (see Predictor::push): this is one window's.
-class ActivityDecoder final : public Postprocessor {
- public:
-  explicit ActivityDecoder(std::size_t tensor) : tensor_(tensor) {}
-  Result<Prediction> decode(Outputs outputs, const Frame&) override {
-    SELVAGE_TRY(const auto values, as_floats(outputs[tensor_], scratch_));
-    if (values.empty()) return fail(ErrorCode::kInvalidArgument, "the model gave no score");
-    Activity activity;
-    activity.scores.push_back(values.back());
-    return activity;
-  }
-
- private:
-  std::size_t tensor_;
-  std::vector<float> scratch_;
-};
-
 class RawDecoder final : public Postprocessor {
  public:
   explicit RawDecoder(const OutputNames& names) : names_(names) {}
@@ -280,9 +263,9 @@ struct Make {
   Made operator()(const RegressionOutput& card) const {
     return with_tensor<RegressionDecoder>(card);
   }
-  Made operator()(const ActivityOutput& card) const {
-    SELVAGE_TRY(const auto index, names.index_of(card.tensor));
-    return std::make_unique<ActivityDecoder>(index);
+  Made operator()(const ActivityOutput&) const {
+    return fail(ErrorCode::kInvalidArgument,
+                "the card's output is activity in a sound, but its input is not audio");
   }
 };
 
@@ -308,6 +291,12 @@ Result<std::vector<std::size_t>> OutputNames::indices_of(std::span<const std::st
     indices.push_back(index);
   }
   return indices;
+}
+
+Result<float> ScoreReader::read(std::span<const TensorView> outputs) {
+  SELVAGE_TRY(const auto values, as_floats(outputs[tensor_], scratch_));
+  if (values.empty()) return fail(ErrorCode::kInvalidArgument, "the model gave no score");
+  return values.back();
 }
 
 Result<std::unique_ptr<Postprocessor>> Postprocessor::create(const OutputCard& card,

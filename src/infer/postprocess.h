@@ -37,7 +37,8 @@ class OutputNames {
 /// One kind of output. Confined to one thread: decoders keep their scratch.
 class Postprocessor {
  public:
-  /// `card` and the names must outlive it. kInvalidArgument for a tensor that the model lacks.
+  /// `card` and the names must outlive it. kInvalidArgument for a tensor that the model lacks, and
+  /// for activity, which is made of many runs: see ScoreReader.
   [[nodiscard]] static Result<std::unique_ptr<Postprocessor>> create(const OutputCard& card,
                                                                      const OutputNames& names);
   virtual ~Postprocessor() = default;
@@ -46,6 +47,18 @@ class Postprocessor {
   /// card. Whatever the values are (NaN, infinities), the call ends and its result is well formed.
   [[nodiscard]] virtual Result<Prediction> decode(std::span<const TensorView> outputs,
                                                   const Frame& frame) = 0;
+};
+
+/// The one score of a run, the last element of a tensor: what find_segments (activity.h) is fed
+/// with.
+class ScoreReader {
+ public:
+  explicit ScoreReader(std::size_t tensor) : tensor_(tensor) {}
+  [[nodiscard]] Result<float> read(std::span<const TensorView> outputs);
+
+ private:
+  std::size_t tensor_;
+  std::vector<float> scratch_;
 };
 
 /// Whether a card's predictions name places in a picture, so that its input must be one.

@@ -99,9 +99,10 @@ struct Predictor::State {
 
   const Model& model;
   Encoder encoder;
-  std::unique_ptr<Postprocessor> postprocessor;
-  std::size_t input = 0;  // The tensor that the encoder fills.
-  Shape input_shape;      // Of audio and tables.
+  std::unique_ptr<Postprocessor> postprocessor;  // Of everything but activity.
+  std::optional<ScoreReader> score_reader;       // Of activity.
+  std::size_t input = 0;                         // The tensor that the encoder fills.
+  Shape input_shape;                             // Of audio and tables.
   std::vector<Constant> constants;
   std::vector<StateLoop> loops;
   std::vector<BoundSize> bound;
@@ -121,32 +122,41 @@ struct Predictor::State {
   [[nodiscard]] Result<Binding*> bind(TensorSize size);
   [[nodiscard]] Result<std::unique_ptr<Binding>> make_binding(TensorSize size);
   void clear_state();
-  [[nodiscard]] Result<Prediction> run(Binding& binding, const Frame& frame, StageClock& clock);
+  /// Runs and calls `decode` with the outputs.
+  template <typename Decode>
+  [[nodiscard]] Result<void> run(Binding& binding, StageClock& clock, Decode&& decode);
+  [[nodiscard]] Result<Prediction> run_once(Binding& binding, StageClock& clock,
+                                            const Frame& frame);
 
   [[nodiscard]] Result<Prediction> predict(const media::PictureView& picture);
   [[nodiscard]] Result<Prediction> predict(const SoundView& sound);
   [[nodiscard]] Result<Prediction> predict(const RowView& row);
   [[nodiscard]] Result<Prediction> predict(const TensorsView& tensors);
 
-  /// Calls `take` with the prediction of each window that `samples` complete; with `last`, what is
-  /// left is filled with zeros to a window.
-  template <typename Take>
-  [[nodiscard]] Result<void> slide(std::span<const float> samples, bool last, Take&& take);
+  /// Runs on each window that `samples` complete and calls `decode` with its outputs; with `last`,
+  /// what is left is filled with zeros to a window.
+  template <typename Decode>
+  [[nodiscard]] Result<void> slide(std::span<const float> samples, bool last, Decode&& decode);
+  [[nodiscard]] Result<void> slide_scores(std::span<const float> samples, bool last,
+                                          std::vector<float>& to);
   [[nodiscard]] Result<Prediction> predict_activity(std::span<const float> samples);
+  [[nodiscard]] Result<Prediction> predict_windows(std::span<const float> samples);
 };
 
 Result<void> Predictor::State::prepare() {
   SELVAGE_RETURN_IF_ERROR(prepare_loops());
   SELVAGE_RETURN_IF_ERROR(prepare_constants());
   SELVAGE_RETURN_IF_ERROR(prepare_encoder());
-  SELVAGE_TRY(postprocessor,
-              Postprocessor::create(card().output,
-                                    OutputNames(model.session().outputs(), card().input.state)));
+  const OutputNames names(model.session().outputs(), card().input.state);
+  const auto* activity = std::get_if<ActivityOutput>(&card().output);
+  if (activity && std::holds_alternative<AudioWindow>(encoder)) {
+    SELVAGE_TRY(const auto tensor, names.index_of(activity->tensor));
+    score_reader.emplace(tensor);
+  } else {
+    SELVAGE_TRY(postprocessor, Postprocessor::create(card().output, names));
+  }
   if (names_places(card().output) && !std::holds_alternative<ImagePreprocessor>(encoder))
     return invalid("the card's output names places in a picture, but its input is not an image");
-  if (std::holds_alternative<ActivityOutput>(card().output) &&
-      !std::holds_alternative<AudioWindow>(encoder))
-    return invalid("the card's output is activity in a sound, but its input is not audio");
   return warm_up();
 }
 
@@ -301,16 +311,27 @@ void Predictor::State::clear_state() {
   }
 }
 
-Result<Prediction> Predictor::State::run(Binding& binding, const Frame& frame, StageClock& clock) {
+template <typename Decode>
+Result<void> Predictor::State::run(Binding& binding, StageClock& clock, Decode&& decode) {
   SELVAGE_RETURN_IF_ERROR(binding.run());
   clock.finish(Stage::kRun);
   outputs.clear();
   for (std::size_t i = 0; i < binding.output_count(); ++i) outputs.push_back(binding.output(i));
-  auto prediction = postprocessor->decode(outputs, frame);
+  SELVAGE_RETURN_IF_ERROR(decode(std::span<const TensorView>(outputs)));
   for (const auto& loop : loops)
     SELVAGE_RETURN_IF_ERROR(binding.feed_back(loop.output, loop.input));
   clock.finish(Stage::kPostprocess);
-  return prediction;
+  return {};
+}
+
+Result<Prediction> Predictor::State::run_once(Binding& binding, StageClock& clock,
+                                              const Frame& frame) {
+  std::optional<Prediction> made;
+  SELVAGE_RETURN_IF_ERROR(run(binding, clock, [&](auto given) -> Result<void> {
+    SELVAGE_TRY(made, postprocessor->decode(given, frame));
+    return {};
+  }));
+  return *std::move(made);
 }
 
 Result<Prediction> Predictor::State::predict(const media::PictureView& picture) {
@@ -323,7 +344,7 @@ Result<Prediction> Predictor::State::predict(const media::PictureView& picture) 
   SELVAGE_TRY(auto* binding, bind(size));
   SELVAGE_TRY(const auto frame, image->fill(picture, size, binding->input_bytes(input)));
   clock.finish(Stage::kPreprocess);
-  return run(*binding, frame, clock);
+  return run_once(*binding, clock, frame);
 }
 
 Result<Prediction> Predictor::State::predict(const RowView& row) {
@@ -335,7 +356,7 @@ Result<Prediction> Predictor::State::predict(const RowView& row) {
   SELVAGE_TRY(auto* binding, bind({}));
   SELVAGE_RETURN_IF_ERROR(table->fill(row.values, binding->input_bytes(input)));
   clock.finish(Stage::kPreprocess);
-  return run(*binding, {}, clock);
+  return run_once(*binding, clock, {});
 }
 
 Result<Prediction> Predictor::State::predict(const TensorsView& tensors) {
@@ -351,11 +372,11 @@ Result<Prediction> Predictor::State::predict(const TensorsView& tensors) {
   for (std::size_t i = 0; i < raw->indices.size(); ++i)
     SELVAGE_RETURN_IF_ERROR(binding->bind_input(raw->indices[i], tensors.tensors[i]));
   clock.finish(Stage::kPreprocess);
-  return run(*binding, {}, clock);
+  return run_once(*binding, clock, {});
 }
 
-template <typename Take>
-Result<void> Predictor::State::slide(std::span<const float> samples, bool last, Take&& take) {
+template <typename Decode>
+Result<void> Predictor::State::slide(std::span<const float> samples, bool last, Decode&& decode) {
   auto& audio = std::get<AudioWindow>(encoder);
   SELVAGE_TRY(auto* binding, bind({}));
   while (!samples.empty() || (last && audio.filled > 0)) {
@@ -363,8 +384,7 @@ Result<void> Predictor::State::slide(std::span<const float> samples, bool last, 
     const auto tensor = binding->input<float>(input);
     const auto window = tensor.subspan(audio.context);
     const auto count = std::min(samples.size(), audio.window - audio.filled);
-    std::ranges::copy(samples.first(count),
-                      window.begin() + static_cast<std::ptrdiff_t>(audio.filled));
+    std::ranges::copy(samples.first(count), window.subspan(audio.filled).begin());
     samples = samples.subspan(count);
     audio.filled += count;
     if (audio.filled < audio.window) {
@@ -373,27 +393,49 @@ Result<void> Predictor::State::slide(std::span<const float> samples, bool last, 
     }
     clock.finish(Stage::kPreprocess);
     audio.filled = 0;
-    SELVAGE_TRY(auto prediction, run(*binding, {}, clock));
-    take(std::move(prediction));
+    SELVAGE_RETURN_IF_ERROR(run(*binding, clock, decode));
     std::ranges::copy(tensor.last(audio.context), tensor.begin());
   }
   return {};
 }
 
+Result<void> Predictor::State::slide_scores(std::span<const float> samples, bool last,
+                                            std::vector<float>& to) {
+  return slide(samples, last, [&](auto given) -> Result<void> {
+    SELVAGE_TRY(const float score, score_reader->read(given));
+    to.push_back(score);
+    return {};
+  });
+}
+
 Result<Prediction> Predictor::State::predict_activity(std::span<const float> samples) {
   const auto& audio = std::get<AudioInput>(card().input.kind);
   Activity activity;
-  activity.scores.reserve(samples.size() / static_cast<std::size_t>(audio.window) + 1);
-  SELVAGE_RETURN_IF_ERROR(slide(samples, true, [&](Prediction&& frame) {
-    activity.scores.push_back(std::get<Activity>(frame).scores[0]);
-  }));
   activity.frame_s = static_cast<double>(audio.window) / audio.rate;
+  activity.scores.reserve(samples.size() / static_cast<std::size_t>(audio.window) + 1);
+  SELVAGE_RETURN_IF_ERROR(slide_scores(samples, true, activity.scores));
   activity.segments = find_segments(activity.scores,
                                     {.rate = audio.rate,
                                      .window = audio.window,
                                      .samples_total = static_cast<std::int64_t>(samples.size())},
                                     std::get<ActivityOutput>(card().output));
   return activity;
+}
+
+Result<Prediction> Predictor::State::predict_windows(std::span<const float> samples) {
+  if (samples.empty()) return invalid("the sound has no samples");
+  const auto* classes = std::get_if<ClassificationOutput>(&card().output);
+  const auto top = classes ? static_cast<std::size_t>(classes->top) : 0;
+  std::optional<Prediction> kept;
+  SELVAGE_RETURN_IF_ERROR(slide(samples, true, [&](auto given) -> Result<void> {
+    SELVAGE_TRY(auto next, postprocessor->decode(given, {}));
+    if (kept)
+      keep_best(*kept, std::move(next), top);
+    else
+      kept = std::move(next);
+    return {};
+  }));
+  return *std::move(kept);
 }
 
 Result<Prediction> Predictor::State::predict(const SoundView& sound) {
@@ -412,20 +454,7 @@ Result<Prediction> Predictor::State::predict(const SoundView& sound) {
     samples = resampled.samples;
   }
   clear_state();
-  auto prediction = [&]() -> Result<Prediction> {
-    if (std::holds_alternative<ActivityOutput>(card().output)) return predict_activity(samples);
-    if (samples.empty()) return invalid("the sound has no samples");
-    const auto* classes = std::get_if<ClassificationOutput>(&card().output);
-    const auto top = classes ? static_cast<std::size_t>(classes->top) : 0;
-    std::optional<Prediction> kept;
-    SELVAGE_RETURN_IF_ERROR(slide(samples, true, [&](Prediction&& next) {
-      if (kept)
-        keep_best(*kept, std::move(next), top);
-      else
-        kept = std::move(next);
-    }));
-    return *std::move(kept);
-  }();
+  auto prediction = score_reader ? predict_activity(samples) : predict_windows(samples);
   clear_state();
   return prediction;
 }
@@ -463,7 +492,7 @@ Result<std::vector<Prediction>> Predictor::predict_crops(const media::PictureVie
     SELVAGE_RETURN_IF_ERROR(
         image->fill_crop(picture, crop, size, binding->input_bytes(state.input)));
     clock.finish(Stage::kPreprocess);
-    SELVAGE_TRY(auto prediction, state.run(*binding, {}, clock));
+    SELVAGE_TRY(auto prediction, state.run_once(*binding, clock, {}));
     predictions.push_back(std::move(prediction));
   }
   return predictions;
@@ -471,14 +500,11 @@ Result<std::vector<Prediction>> Predictor::predict_crops(const media::PictureVie
 
 Result<std::span<const float>> Predictor::push(std::span<const float> samples) {
   auto& state = *state_;
-  if (!std::holds_alternative<AudioWindow>(state.encoder) ||
-      !std::holds_alternative<ActivityOutput>(state.card().output))
+  if (!state.score_reader)
     return invalid("model '" + state.model.name() +
                    "' is no stream: its card needs audio input and activity output");
   state.scores.clear();
-  SELVAGE_RETURN_IF_ERROR(state.slide(samples, false, [&](Prediction&& frame) {
-    state.scores.push_back(std::get<Activity>(frame).scores[0]);
-  }));
+  SELVAGE_RETURN_IF_ERROR(state.slide_scores(samples, false, state.scores));
   return std::span<const float>(state.scores);
 }
 

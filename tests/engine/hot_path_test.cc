@@ -6,8 +6,11 @@
 
 #include <gtest/gtest.h>
 #include <onnxruntime_c_api.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "graph/testing.h"
+#include "infer/model.h"
 #include "infer/session.h"
 
 extern "C" {
@@ -130,6 +133,54 @@ TEST(HotPath, AllocatesNothingOfOurs) {
   // The counter counts: the convenient call, which allocates its outputs, shows in it.
   const Value input = Tensor::create(DataType::kFloat32, {1, 3, 8, 8}).value();
   EXPECT_GT(allocations_of([&] { ASSERT_TRUE((*session)->run({&input, 1})); }), our_count + kRuns);
+}
+
+/// A model and its card in a folder of their own, loaded.
+Result<std::unique_ptr<Model>> load_with_card(Runtime& runtime, std::span<const std::byte> model,
+                                              std::string_view card) {
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("selvage-hot-path-" + std::to_string(::getpid()));
+  std::filesystem::create_directories(folder);
+  SELVAGE_RETURN_IF_ERROR(write_atomically(folder / "model.onnx", model));
+  SELVAGE_RETURN_IF_ERROR(write_atomically(folder / "model.yaml", card));
+  auto loaded = Model::load(runtime, folder, {.session = {.threads = 1}});
+  std::filesystem::remove_all(folder);
+  return loaded;
+}
+
+TEST(HotPath, APictureCostsNoAllocationButItsAnswer) {
+  const auto runtime = Runtime::create();
+  ASSERT_TRUE(runtime);
+  const auto bytes = graph::testing::conv_model().bytes();
+  const auto model =
+      load_with_card(**runtime, bytes, "input: {kind: image}\noutput: {kind: embedding}\n");
+  ASSERT_TRUE(model) << model.error().message;
+  const auto predictor = Predictor::create(**model);
+  ASSERT_TRUE(predictor) << predictor.error().message;
+  BareModel bare(bytes);
+  const media::Picture picture(64, 48);
+
+  const auto bare_count = allocations_of([&] { bare.run(); });
+  const auto our_count =
+      allocations_of([&] { ASSERT_TRUE((*predictor)->predict(picture.view())); });
+  EXPECT_LE(our_count, bare_count + kRuns) << "the embedding is one allocation";
+}
+
+TEST(HotPath, AStreamCostsNoAllocation) {
+  const auto runtime = Runtime::create();
+  ASSERT_TRUE(runtime);
+  const auto bytes = graph::testing::conv_model().bytes();
+  const auto model =
+      load_with_card(**runtime, bytes,
+                     "input: {kind: audio, window: 160, context: 32}\noutput: {kind: activity}\n");
+  ASSERT_TRUE(model) << model.error().message;
+  const auto predictor = Predictor::create(**model);
+  ASSERT_TRUE(predictor) << predictor.error().message;
+  BareModel bare(bytes);
+  const std::vector<float> samples(160);
+
+  const auto bare_count = allocations_of([&] { bare.run(); });
+  EXPECT_LE(allocations_of([&] { ASSERT_TRUE((*predictor)->push(samples)); }), bare_count);
 }
 
 TEST(HotPath, CopiesNothingOfOurs) {
