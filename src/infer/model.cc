@@ -35,7 +35,8 @@ Result<std::unique_ptr<Model>> Model::load(Runtime& runtime, const std::filesyst
                                            const ModelOptions& options) {
   SELVAGE_TRY(const auto file, model_file(path));
   std::unique_ptr<Model> model(new Model);
-  SELVAGE_TRY(model->card_, load_model_card(file));
+  SELVAGE_TRY(model->card_,
+              load_model_card(options.card_beside.empty() ? file : options.card_beside));
   auto session = options.session;
   model->card_.session.apply_to(session);
   options.overrides.apply_to(session);

@@ -32,10 +32,11 @@ inline constexpr std::size_t kStageCount = 4;
 [[nodiscard]] std::string_view to_string(Stage stage);
 
 struct ModelOptions {
-  std::string name;           ///< Empty: the card's, or the folder's.
-  std::string version;        ///< Empty: "1".
-  SessionOptions session;     ///< What the card's `session` does not say.
-  SessionSettings overrides;  ///< Wins over the card: what a person typed.
+  std::string name;                   ///< Empty: the card's, or the folder's.
+  std::string version;                ///< Empty: "1".
+  SessionOptions session;             ///< What the card's `session` does not say.
+  SessionSettings overrides;          ///< Wins over the card: what a person typed.
+  std::filesystem::path card_beside;  ///< Look for the card beside this, not beside the model.
 };
 
 /// Immutable but for its histograms, which are synchronised: shared by any number of threads.

@@ -37,16 +37,15 @@ struct TensorConfig {
   std::string label_filename;    ///< Outputs only.
 };
 
-struct VersionPolicy {
-  struct Latest {
-    std::uint32_t count = 1;
-  };
-  struct All {};
-  struct Specific {
-    std::vector<std::int64_t> versions;
-  };
-  std::variant<Latest, All, Specific> choice;
+/// Which of the versions in the folder are served.
+struct LatestVersions {
+  std::uint32_t count = 1;
 };
+struct AllVersions {};
+struct SpecificVersions {
+  std::vector<std::int64_t> versions;
+};
+using VersionPolicy = std::variant<LatestVersions, AllVersions, SpecificVersions>;
 
 struct QueuePolicy {
   enum class TimeoutAction : std::uint8_t { kReject, kDelay };
@@ -87,18 +86,21 @@ struct SequenceState {
   std::optional<Initial> initial;
 };
 
+/// As many sequences at once as there are slots: max_batch_size in each instance.
+struct DirectStrategy {
+  std::chrono::microseconds max_queue_delay{0};
+  float minimum_slot_utilization = 0;
+};
+/// Up to `max_candidate_sequences` at once, the oldest requests first.
+struct OldestStrategy {
+  std::int32_t max_candidate_sequences = 0;
+  std::vector<std::int32_t> preferred_batch_sizes;
+  std::chrono::microseconds max_queue_delay{0};
+  bool preserve_ordering = false;
+};
+
 struct SequenceBatching {
-  struct Direct {
-    std::chrono::microseconds max_queue_delay{0};
-    float minimum_slot_utilization = 0;
-  };
-  struct Oldest {
-    std::int32_t max_candidate_sequences = 0;
-    std::vector<std::int32_t> preferred_batch_sizes;
-    std::chrono::microseconds max_queue_delay{0};
-    bool preserve_ordering = false;
-  };
-  std::variant<Direct, Oldest> strategy;
+  std::variant<DirectStrategy, OldestStrategy> strategy;
   std::chrono::microseconds max_idle{1'000'000};
   std::vector<SequenceControl> controls;
   std::vector<SequenceState> states;

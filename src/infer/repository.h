@@ -168,7 +168,7 @@ class ModelRepository {
   /// Takes the model away from new requests; those in flight end normally. With kUnload an
   /// ensemble takes its models along.
   [[nodiscard]] Result<void> unload(std::string_view name, Dependents dependents);
-  /// Looks through the folders now, as LoadByPolling does after each interval.
+  /// With LoadByPolling: looks through the folders now, as after each interval.
   void poll();
 
   /// Refuses new requests and waits until those in flight have ended: false when some had not at
