@@ -36,8 +36,7 @@ SteadyTime PriorityQueue::deadline_of(const Job& job, const Level& level) {
     const bool shorter = timeout.count() > 0 && (standard.count() == 0 || timeout < standard);
     if (!level.policy->allow_timeout_override || !shorter) timeout = standard;
   }
-  const auto room = SteadyTime::max() - job.submitted;
-  return timeout.count() > 0 && timeout < room ? job.submitted + timeout : SteadyTime::max();
+  return deadline_after(job.submitted, timeout);
 }
 
 Result<void> PriorityQueue::push(std::shared_ptr<Job> job) {
@@ -137,6 +136,11 @@ void PriorityQueue::take_all(Jobs& jobs) {
       while (!list->empty()) jobs.push_back(JobList::remove(*list->first()));
   size_ = 0;
   next_deadline_ = SteadyTime::max();
+}
+
+SteadyTime deadline_after(SteadyTime from, std::chrono::microseconds timeout) {
+  constexpr std::chrono::microseconds kTimeoutMax = std::chrono::hours(24 * 365);
+  return timeout.count() > 0 && timeout <= kTimeoutMax ? from + timeout : SteadyTime::max();
 }
 
 std::size_t preferred_cut(const std::vector<std::int32_t>& preferred, std::size_t rows) {

@@ -93,6 +93,9 @@ class PriorityQueue final : public JobQueue {
   SteadyTime next_deadline_ = SteadyTime::max();
 };
 
+/// `from` + `timeout`; never for no timeout (0), and for one of more than a year.
+[[nodiscard]] SteadyTime deadline_after(SteadyTime from, std::chrono::microseconds timeout);
+
 /// The longest beginning of `rows` jobs of one row each that ends at a preferred size; 0 for none.
 [[nodiscard]] std::size_t preferred_cut(const std::vector<std::int32_t>& preferred,
                                         std::size_t rows);

@@ -83,7 +83,8 @@ Result<void> ModelLoader::load_one(const std::string& name, const LoadOverrides&
                 "model '" + name + "' needs itself: the ensembles go round in a circle");
   if (overrides.files.empty() && !index_.knows(name)) {
     // A name that was never there must not leave an entry: clients could fill the index.
-    if (auto found = find_model(options_.folders, name); !found) {
+    auto found = find_model(options_.folders, name);
+    if (!found && found.error().code == ErrorCode::kNotFound) {
       loading_.erase(name);
       return std::unexpected(std::move(found).error());
     }

@@ -426,16 +426,37 @@ void OnnxRunner::predict(Scheduler& scheduler, Batch& batch, PredictJob& job) {
 }
 
 Result<std::vector<Tensor>> OnnxRunner::try_run(std::span<const Tensor> inputs) {
-  SequenceSlot sequence;
-  const auto job = std::make_shared<InferJob>();
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    job->request.inputs.push_back({signature_.inputs[i].name, inputs[i].view()});
-  SELVAGE_TRY(job->rows, accept(signature_, job->request));
-  job->sequence = &sequence;
-  job->sequence_id = std::uint64_t{1};
-  job->sequence_flags = {.start = true, .end = false};
-  const std::shared_ptr<Job> owner = job;
-  Run run{.jobs = {&owner, 1}, .rows = job->rows};
+  // Requests of sequences have one row each: a batch of them is that many jobs.
+  const bool by_row =
+      signature_.batching && (!signature_.states.empty() || signature_.rows_max == 1);
+  const auto rows = inputs.empty() || !by_row ? 1 : inputs[0].shape().front();
+  const auto count = static_cast<std::size_t>(std::max<std::int64_t>(rows, 1));
+  std::vector<SequenceSlot> sequences(count);
+  std::vector<Shape> shapes(count * inputs.size());
+  Jobs jobs;
+  Run run;
+  for (std::size_t k = 0; k < count; ++k) {
+    const auto job = std::make_shared<InferJob>();
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      auto view = inputs[i].view();
+      if (by_row) {
+        auto& shape = shapes[k * inputs.size() + i] = inputs[i].shape();
+        if (shape.empty() || shape.front() < static_cast<std::int64_t>(count))
+          return selvage::fail(ErrorCode::kInvalidArgument, "inputs have different batches");
+        view = slice(view, static_cast<std::int64_t>(k), 1);
+        shape.front() = 1;
+        view.shape = shape;
+      }
+      job->request.inputs.push_back({signature_.inputs[i].name, view});
+    }
+    SELVAGE_TRY(job->rows, accept(signature_, job->request));
+    job->sequence = &sequences[k];
+    job->sequence_id = std::uint64_t{k + 1};
+    job->sequence_flags = {.start = true, .end = false};
+    run.rows += job->rows;
+    jobs.push_back(job);
+  }
+  run.jobs = jobs;
   SELVAGE_TRY(const auto slot, slots_->lease());
   slot->spoilt = true;
   SELVAGE_RETURN_IF_ERROR(bind(*slot, run));

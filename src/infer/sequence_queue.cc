@@ -49,9 +49,8 @@ Result<void> SequenceQueue::push(std::shared_ptr<Job> job) {
   auto& slot = *found->second;
   const bool was_idle = slot.active_ && !slot.running_ && slot.pending_.empty();
   if (was_idle) idle_.erase({slot.idle_since_, &slot});
-  const auto timeout = job->timeout.value_or(std::chrono::microseconds(0));
-  if (timeout.count() > 0 && timeout < SteadyTime::max() - job->submitted)
-    job->deadline = job->submitted + timeout;
+  job->deadline =
+      deadline_after(job->submitted, job->timeout.value_or(std::chrono::microseconds(0)));
   next_deadline_ = std::min(next_deadline_, job->deadline);
   job->sequence = &slot;
   slot.ending_ = job->sequence_flags.end;

@@ -173,6 +173,7 @@ Result<ControlPort> make_control(const SequenceControl& control, Matcher& inputs
 void decide_batching(ModelConfig& config, Signature& signature, std::span<const ValueInfo> inputs,
                      std::span<const ValueInfo> outputs) {
   const bool told = config.max_batch_size.has_value() || !config.inputs.empty() ||
+                    !config.outputs.empty() ||
                     std::holds_alternative<SequenceBatching>(config.scheduling);
   signature.automatic = !told && first_dimensions_open(inputs) && first_dimensions_open(outputs);
   if (!config.max_batch_size) config.max_batch_size = signature.automatic ? kAutoRowsMax : 0;
