@@ -122,8 +122,9 @@ int run_action(const CLI::App& app, const std::vector<Action>& actions, Output& 
 }  // namespace
 
 std::span<const Command* const> commands() {
-  static const std::array kCommands{&run_command(),    &bench_command(),      &inspect_command(),
-                                    &doctor_command(), &completion_command(), &man_command()};
+  static const std::array kCommands{&run_command(),     &bench_command(),  &serve_command(),
+                                    &inspect_command(), &doctor_command(), &completion_command(),
+                                    &man_command()};
   return kCommands;
 }
 
@@ -135,6 +136,7 @@ std::unique_ptr<CLI::App> make_app(std::string_view version, std::vector<Action>
   app->set_version_flag("--version", std::string(version), "Print the version");
   app->get_version_ptr()->group("General");
   app->set_help_flag("-h,--help", "Show this help")->group("General");
+  app->add_flag("--json")->group("");  // Before or after the command, `--json` is understood.
   for (const auto* command : commands()) {
     auto* sub = app->add_subcommand(std::string(command->name), std::string(command->summary));
     sub->set_help_flag("-h,--help", "Show this help")->group("General");
@@ -143,13 +145,9 @@ std::unique_ptr<CLI::App> make_app(std::string_view version, std::vector<Action>
   return app;
 }
 
-int run_program(int argc, const char* const* argv, std::string_view version, std::ostream& out,
-                std::ostream& error) {
-  const bool plain = !environment("NO_COLOR").empty() || environment("TERM") == "dumb";
-  Output output(out, error,
-                {.json = asks_for_json(argc, argv),
-                 .colour = !plain && ::isatty(STDOUT_FILENO) == 1,
-                 .progress = environment("TERM") != "dumb" && ::isatty(STDERR_FILENO) == 1});
+namespace {
+
+int parse_and_run(int argc, const char* const* argv, std::string_view version, Output& output) {
   if (const auto configured = configure_log(); !configured) {
     output.print_error(configured.error());
     return kExitUsage;
@@ -162,12 +160,22 @@ int run_program(int argc, const char* const* argv, std::string_view version, std
     return handle_parse_error(*app, e, output);
   }
   watch_interrupts();
-  const int code = run_action(*app, actions, output);
-  if (!out) {
-    output.note("standard output could not be written");
-    return kExitFailed;
-  }
-  return code;
+  return run_action(*app, actions, output);
+}
+
+}  // namespace
+
+int run_program(int argc, const char* const* argv, std::string_view version, std::ostream& out,
+                std::ostream& error) {
+  const bool dumb = environment("TERM") == "dumb";
+  Output output(out, error,
+                {.json = asks_for_json(argc, argv),
+                 .colour = environment("NO_COLOR").empty() && !dumb && ::isatty(STDOUT_FILENO) == 1,
+                 .progress = !dumb && ::isatty(STDERR_FILENO) == 1});
+  const int code = parse_and_run(argc, argv, version, output);
+  if (out) return code;
+  output.note("standard output could not be written");
+  return kExitFailed;
 }
 
 }  // namespace selvage::cli

@@ -29,6 +29,7 @@ struct Command {
 
 [[nodiscard]] const Command& run_command();
 [[nodiscard]] const Command& bench_command();
+[[nodiscard]] const Command& serve_command();
 [[nodiscard]] const Command& inspect_command();
 [[nodiscard]] const Command& doctor_command();
 [[nodiscard]] const Command& completion_command();

@@ -1,0 +1,214 @@
+// `selvage serve`: the inference server until a signal ends it.
+#include <memory>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/command.h"
+#include "cli/interrupt.h"
+#include "infer/runtime.h"
+#include "serve/server.h"
+
+namespace selvage::cli {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr auto kLookInterval = milliseconds(100);
+
+struct Chosen {
+  serve::ServerOptions server;
+  std::vector<std::string> folders;
+  std::string control = "none";
+  std::vector<std::string> models;
+  double poll_seconds = 15;
+  double drain_seconds = 30;
+  bool shared_memory = false;
+  std::string tls_certificate, tls_key, tls_client_authorities, token_file, access_log, cache;
+};
+
+Result<serve::ServerOptions> options_of(const Chosen& chosen) {
+  serve::ServerOptions options = chosen.server;
+  options.repository.folders.assign(chosen.folders.begin(), chosen.folders.end());
+  options.repository.session.cache_folder = chosen.cache;
+  if (chosen.control == "poll") {
+    options.repository.control =
+        infer::LoadByPolling{milliseconds(static_cast<std::int64_t>(chosen.poll_seconds * 1000))};
+  } else if (chosen.control == "explicit") {
+    options.repository.control = infer::LoadExplicitly{chosen.models};
+  } else if (!chosen.models.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "--load-model needs --model-control explicit");
+  }
+  if (chosen.tls_certificate.empty() != chosen.tls_key.empty())
+    return fail(ErrorCode::kInvalidArgument, "--tls-cert and --tls-key go together");
+  if (!chosen.tls_client_authorities.empty() && chosen.tls_certificate.empty())
+    return fail(ErrorCode::kInvalidArgument, "--tls-client-ca needs --tls-cert and --tls-key");
+  options.tls = {chosen.tls_certificate, chosen.tls_key, chosen.tls_client_authorities};
+  options.token_file = chosen.token_file;
+  options.access_log = chosen.access_log;
+  if (chosen.shared_memory) options.shared_memory = serve::SharedMemoryAccess::kAllowed;
+  options.grpc_limits.message_bytes_max = options.http_limits.body_bytes_max;
+  return options;
+}
+
+// Waits until every model is ready or has failed, and says which.
+void report_models(infer::ModelRepository& repository, Output& output) {
+  while (!repository.ready() && !interrupted()) std::this_thread::sleep_for(milliseconds(5));
+  for (const auto& entry : repository.index())
+    if (entry.state != infer::ModelState::kReady && !entry.reason.empty())
+      output.note("model " + entry.name + " " + entry.version + " is not served: " + entry.reason);
+}
+
+std::string address(const std::string& host, std::uint16_t port) {
+  return (host.find(':') == std::string::npos ? host : "[" + host + "]") + ":" +
+         std::to_string(port);
+}
+
+Result<void> run(const Chosen& chosen, const std::string& version, Output& output) {
+  SELVAGE_TRY(auto options, options_of(chosen));
+  options.version = version;
+  const std::string host = options.host;
+  const bool tls = options.tls.enabled();
+  SELVAGE_TRY(const auto runtime, infer::Runtime::create());
+  SELVAGE_TRY(const auto server, serve::Server::start(*runtime, std::move(options)));
+  report_models(server->repository(), output);
+  const std::size_t ready = server->repository().index(true).size();
+  output.print(std::string("ready: ") + (tls ? "https://" : "http://") +
+               address(host, server->http_port()) + " grpc://" +
+               address(host, server->grpc_port()) + " models=" + std::to_string(ready) + "\n");
+  while (!interrupted()) std::this_thread::sleep_for(kLookInterval);
+  output.note("draining; a second signal ends at once");
+  server->stop(milliseconds(static_cast<std::int64_t>(chosen.drain_seconds * 1000)));
+  return {};
+}
+
+void add_repository_options(CLI::App& app, Chosen& chosen) {
+  const auto group = "Models";
+  app.add_option("--models", chosen.folders, "Folder of models: NAME/VERSION/model.onnx")
+      ->required()
+      ->type_name("DIR")
+      ->group(group);
+  app.add_option("--model-control", chosen.control,
+                 "none: all models at the start; poll: follow changes of the folder; explicit: by "
+                 "--load-model and by request")
+      ->check(CLI::IsMember({"none", "poll", "explicit"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--load-model", chosen.models, "Load this model at the start (explicit control)")
+      ->type_name("NAME")
+      ->group(group);
+  app.add_option("--poll-seconds", chosen.poll_seconds, "Time between two looks at the folder")
+      ->check(CLI::Range(0.1, 86'400.0))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--workers", chosen.server.repository.workers,
+                 "Threads that run models; 0: one a core")
+      ->check(CLI::Range(0, 1'024))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--cache", chosen.cache, "Folder that keeps optimised models between starts")
+      ->type_name("DIR")
+      ->group(group);
+}
+
+void add_network_options(CLI::App& app, Chosen& chosen) {
+  const auto group = "Network";
+  auto& server = chosen.server;
+  app.add_option("--host", server.host, "Address to listen on")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--http-port", server.http_port, "0: any free one")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--grpc-port", server.grpc_port, "0: any free one")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--http-threads", server.http_threads, "0: one for two cores")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--grpc-threads", server.grpc_threads, "0: one for two cores")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--access-log", chosen.access_log, "Write a line a request; -: standard error")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_option("--drain-seconds", chosen.drain_seconds,
+                 "How long requests in flight may take after SIGTERM")
+      ->check(CLI::Range(0.0, 3'600.0))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void add_security_options(CLI::App& app, Chosen& chosen) {
+  const auto group = "Security";
+  app.add_option("--tls-cert", chosen.tls_certificate, "Certificate chain (PEM): speak TLS only")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_option("--tls-key", chosen.tls_key, "Its private key (PEM)")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_option("--tls-client-ca", chosen.tls_client_authorities,
+                 "Demand client certificates signed by one of these (PEM)")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_option("--token-file", chosen.token_file,
+                 "Demand one of these bearer tokens, one a line; read again when it changes")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_flag("--allow-shared-memory", chosen.shared_memory,
+               "Let clients name shared memory of this machine")
+      ->group(group);
+}
+
+void add_limit_options(CLI::App& app, Chosen& chosen) {
+  const auto group = "Limits";
+  auto& server = chosen.server;
+  app.add_option("--max-body-bytes", server.http_limits.body_bytes_max,
+                 "Of a request or gRPC message, decompressed")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--max-bodies-bytes", server.bodies_bytes_max, "Of all HTTP requests in flight")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--max-connections", server.http_limits.connections_max, "Of HTTP")
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--max-queue", server.repository.queue_requests,
+                 "Requests that wait for one model, unless its configuration says otherwise")
+      ->capture_default_str()
+      ->group(group);
+}
+
+Action add(CLI::App& app) {
+  const auto chosen = std::make_shared<Chosen>();
+  add_repository_options(app, *chosen);
+  add_network_options(app, *chosen);
+  add_security_options(app, *chosen);
+  add_limit_options(app, *chosen);
+  return
+      [chosen, &app](Output& output) { return run(*chosen, app.get_parent()->version(), output); };
+}
+
+}  // namespace
+
+const Command& serve_command() {
+  static const Command kCommand{
+      .name = "serve",
+      .summary = "Serve models over HTTP and gRPC",
+      .description =
+          "Serves a folder of ONNX models by the Open Inference Protocol (KServe V2, as Triton "
+          "speaks it) over HTTP and gRPC, with metrics at /metrics and a status page at /.\n"
+          "Listens on this machine only unless --host says otherwise. Prints one line when every "
+          "model is ready or has failed. SIGTERM and Ctrl-C let requests in flight end first.",
+      .examples =
+          "selvage serve --models models\n"
+          "selvage serve --models models --host 0.0.0.0 --tls-cert cert.pem --tls-key "
+          "key.pem --token-file tokens\n"
+          "curl --data-binary @photo.jpg localhost:8000/v1/models/blazeface-front:predict",
+      .add = add};
+  return kCommand;
+}
+
+}  // namespace selvage::cli

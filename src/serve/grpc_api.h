@@ -1,0 +1,48 @@
+// The methods of the gRPC services. Internal to src/serve.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include <grpcpp/support/byte_buffer.h>
+
+#include "serve/infer_call.h"
+#include "serve/services.h"
+
+namespace selvage::serve {
+
+/// One request that waits for its answer. Synchronised.
+class GrpcExchange {
+ public:
+  virtual ~GrpcExchange() = default;
+  /// Exactly once, from any thread.
+  virtual void reply(Result<grpc::ByteBuffer> answer) = 0;
+  /// Called when the client cancels, leaves or its deadline passes before the reply; at once if
+  /// that has happened already. At most once, before or after reply().
+  virtual void on_leave(Cancel cancel) = 0;
+  /// What is left of the client's deadline; empty when it has none.
+  [[nodiscard]] virtual std::optional<std::chrono::microseconds> time_left() const = 0;
+};
+
+enum class GrpcShape : std::uint8_t { kUnary, kBothStreams };
+
+struct GrpcMethod {
+  std::string_view path;  ///< "/inference.GRPCInferenceService/ModelInfer"
+  GrpcShape shape = GrpcShape::kUnary;
+  bool is_public = false;  ///< Needs no token: probes.
+  void (*handle)(Services& services, grpc::ByteBuffer message,
+                 std::shared_ptr<GrpcExchange> exchange) = nullptr;
+};
+
+/// Null for a path that is none of ours.
+[[nodiscard]] const GrpcMethod* find_method(std::string_view path);
+
+void handle_model_infer(Services& services, grpc::ByteBuffer message,
+                        std::shared_ptr<GrpcExchange> exchange);
+/// The same with ModelStreamInferResponse as answer, in which errors are data.
+void handle_stream_infer(Services& services, grpc::ByteBuffer message,
+                         std::shared_ptr<GrpcExchange> exchange);
+
+}  // namespace selvage::serve

@@ -1,0 +1,209 @@
+#include "serve/grpc_call.h"
+
+#include <utility>
+
+#include "serve/error_map.h"
+
+namespace selvage::serve {
+namespace {
+
+grpc::Status to_status(const Error& error) {
+  return {static_cast<grpc::StatusCode>(grpc_status(error.code)), error.message};
+}
+
+}  // namespace
+
+void CallTag::run(void* tag, bool ok) {
+  auto& self = *static_cast<CallTag*>(tag);
+  // The last tag may end the call, and the tag with it.
+  const auto call = std::exchange(self.call, nullptr);
+  (call.get()->*self.then)(ok);
+}
+
+// A request's way back. On a stream there are several at once, each with its own cancellation.
+class GrpcCall::Exchange final : public GrpcExchange {
+ public:
+  explicit Exchange(std::shared_ptr<GrpcCall> call) : call_(std::move(call)) {}
+  void reply(Result<grpc::ByteBuffer> answer) override {
+    {
+      const std::lock_guard lock(call_->mutex_);
+      answered_ = true;
+      call_->cancels_.erase(this);
+    }
+    call_->take(std::move(answer));
+  }
+  void on_leave(Cancel cancel) override {
+    {
+      const std::lock_guard lock(call_->mutex_);
+      if (answered_) return;
+      if (!call_->gone_) {
+        call_->cancels_.emplace(this, std::move(cancel));
+        return;
+      }
+    }
+    cancel();
+  }
+  std::optional<std::chrono::microseconds> time_left() const override {
+    const auto deadline = call_->context_.deadline();
+    if (deadline == std::chrono::system_clock::time_point::max()) return std::nullopt;
+    const auto left = std::chrono::duration_cast<std::chrono::microseconds>(
+        deadline - std::chrono::system_clock::now());
+    return std::max(left, std::chrono::microseconds(1));
+  }
+
+ private:
+  const std::shared_ptr<GrpcCall> call_;
+  bool answered_ = false;  // Guarded by the call's mutex.
+};
+
+GrpcCall::GrpcCall(CallHome& home, grpc::ServerCompletionQueue& queue)
+    : home_(home), queue_(queue) {}
+
+GrpcCall::~GrpcCall() {
+  if (counted_) --home_.in_flight;
+}
+
+void* GrpcCall::tag(CallTag& of, void (GrpcCall::*then)(bool)) {
+  of.call = shared_from_this();
+  of.then = then;
+  return &of;
+}
+
+void GrpcCall::wait(CallHome& home, grpc::ServerCompletionQueue& queue) {
+  auto call = std::make_shared<GrpcCall>(home, queue);
+  call->context_.AsyncNotifyWhenDone(call->tag(call->left_, &GrpcCall::left));
+  home.service.RequestCall(&call->context_, &call->stream_, &queue, &queue,
+                           call->tag(call->arrived_, &GrpcCall::arrived));
+}
+
+void GrpcCall::arrived(bool ok) {
+  if (!ok) {
+    left_.call = nullptr;  // Without a call there is no end of it.
+    return;
+  }
+  wait(home_, queue_);
+  started_ = std::chrono::steady_clock::now();
+  counted_ = true;
+  const std::uint32_t others = home_.in_flight++;
+  method_ = find_method(context_.method());
+  if (const auto status = admit(); !status.ok()) return finish(status);
+  if (others >= home_.limits.calls_max)
+    return finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls: try again later"});
+  const std::lock_guard lock(mutex_);
+  read_more();
+}
+
+grpc::Status GrpcCall::admit() const {
+  if (!method_) return {grpc::StatusCode::UNIMPLEMENTED, "no method '" + context_.method() + "'"};
+  if (!home_.services.tokens || method_->is_public) return grpc::Status::OK;
+  const auto& metadata = context_.client_metadata();
+  const auto found = metadata.find("authorization");
+  if (found != metadata.end() &&
+      home_.services.tokens->admits({found->second.data(), found->second.size()}))
+    return grpc::Status::OK;
+  return {grpc::StatusCode::UNAUTHENTICATED,
+          "a token is needed: send 'authorization: Bearer TOKEN'"};
+}
+
+void GrpcCall::read_more() {
+  reading_ = true;
+  incoming_.Clear();
+  stream_.Read(&incoming_, tag(read_, &GrpcCall::read));
+}
+
+void GrpcCall::read(bool ok) {
+  grpc::ByteBuffer message;
+  const bool streams = method_->shape == GrpcShape::kBothStreams;
+  {
+    const std::lock_guard lock(mutex_);
+    reading_ = false;
+    half_closed_ = !ok;
+    if (ok) {
+      message.Swap(&incoming_);
+      ++unanswered_;
+      if (streams && unanswered_ < home_.limits.stream_requests_max) read_more();
+    } else if (streams) {
+      advance_stream();
+    }
+  }
+  if (ok) {
+    method_->handle(home_.services, std::move(message),
+                    std::make_shared<Exchange>(shared_from_this()));
+  } else if (!streams) {
+    finish({grpc::StatusCode::INVALID_ARGUMENT, "the request is missing or too large"});
+  }
+}
+
+void GrpcCall::take(Result<grpc::ByteBuffer> answer) {
+  if (method_->shape == GrpcShape::kUnary) return take_unary(std::move(answer));
+  const std::lock_guard lock(mutex_);
+  --unanswered_;
+  if (answer) outgoing_.push_back(*std::move(answer));
+  if (!reading_ && !half_closed_ && !gone_) read_more();
+  advance_stream();
+}
+
+void GrpcCall::take_unary(Result<grpc::ByteBuffer> answer) {
+  if (!answer) return finish(to_status(answer.error()));
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(done_, true)) return;
+  }
+  stream_.WriteAndFinish(*answer, grpc::WriteOptions(), grpc::Status::OK,
+                         tag(finished_, &GrpcCall::finished));
+}
+
+// One write at a time; the stream ends when the client has said all and has all answers.
+void GrpcCall::advance_stream() {
+  if (writing_ || done_) return;
+  if (gone_) outgoing_.clear();
+  if (!outgoing_.empty()) {
+    writing_ = true;
+    stream_.Write(outgoing_.front(), tag(wrote_, &GrpcCall::wrote));
+    return;
+  }
+  if (unanswered_ > 0 || !(half_closed_ || gone_)) return;
+  done_ = true;
+  stream_.Finish(grpc::Status::OK, tag(finished_, &GrpcCall::finished));
+}
+
+void GrpcCall::wrote(bool) {
+  const std::lock_guard lock(mutex_);
+  writing_ = false;
+  outgoing_.pop_front();
+  advance_stream();
+}
+
+void GrpcCall::finish(const grpc::Status& status) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(done_, true)) return;
+    status_ = status.error_code();
+  }
+  stream_.Finish(status, tag(finished_, &GrpcCall::finished));
+}
+
+void GrpcCall::finished(bool) {
+  if (!home_.log) return;
+  const std::string peer = context_.peer();
+  home_.log->write({.peer = peer,
+                    .method = "gRPC",
+                    .target = context_.method(),
+                    .status = static_cast<unsigned>(status_),
+                    .reply_bytes = 0,
+                    .duration = std::chrono::steady_clock::now() - started_});
+}
+
+void GrpcCall::left(bool) {
+  if (!context_.IsCancelled()) return;
+  std::unordered_map<const Exchange*, Cancel> cancels;
+  {
+    const std::lock_guard lock(mutex_);
+    gone_ = true;
+    cancels.swap(cancels_);
+    if (method_ && method_->shape == GrpcShape::kBothStreams) advance_stream();
+  }
+  for (auto& [exchange, cancel] : cancels) cancel();
+}
+
+}  // namespace selvage::serve

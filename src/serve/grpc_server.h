@@ -1,0 +1,58 @@
+// The Open Inference Protocol over gRPC (proto/inference.proto) and gRPC's health checks. Every
+// call is handled as bytes on a few threads with a completion queue each: tensors of replies go out
+// from where the model wrote them.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "serve/access_log.h"
+#include "serve/http_server.h"
+#include "serve/services.h"
+
+namespace selvage::serve {
+
+struct GrpcLimits {
+  std::uint64_t message_bytes_max = 64u << 20;
+  std::uint32_t metadata_bytes_max = 16u << 10;
+  std::uint32_t calls_max = 1'024;           ///< In flight; beyond: RESOURCE_EXHAUSTED.
+  std::uint32_t calls_per_connection = 256;  ///< Clients queue beyond.
+  std::uint32_t stream_requests_max = 64;    ///< Unanswered on one stream, before reading pauses.
+  std::uint64_t memory_bytes = 1u << 30;     ///< For gRPC's own buffers.
+};
+
+struct GrpcServerOptions {
+  std::string host = "127.0.0.1";
+  std::uint16_t port = 8001;  ///< 0 = any free one.
+  unsigned threads = 1;
+  TlsOptions tls;
+  GrpcLimits limits;
+};
+
+class GrpcServer {
+ public:
+  /// Listens and serves from here on. kUnavailable when the port is taken, kInvalidArgument or
+  /// kNotFound for certificates. `services` and `log` (may be null) must outlive the server.
+  [[nodiscard]] static Result<std::unique_ptr<GrpcServer>> start(const GrpcServerOptions& options,
+                                                                 Services& services,
+                                                                 AccessLog* log);
+  ~GrpcServer();  ///< stop() without patience.
+  GrpcServer(const GrpcServer&) = delete;
+  GrpcServer& operator=(const GrpcServer&) = delete;
+
+  [[nodiscard]] std::uint16_t port() const;
+
+  /// Takes no more calls, lets those in flight end until the deadline, ends the threads.
+  /// Idempotent.
+  void stop(std::chrono::milliseconds deadline);
+
+ private:
+  struct State;
+  explicit GrpcServer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace selvage::serve

@@ -1,0 +1,70 @@
+// Bytes as they arrive on a socket: header, framing, coding, infer request, reply.
+#include <cstdlib>
+#include <optional>
+#include <string>
+
+#include "serve/compression.h"
+#include "serve/fake_backend.h"
+#include "serve/http_api.h"
+#include "serve/http_head.h"
+
+namespace selvage::serve {
+namespace {
+
+constexpr std::uint64_t kBodyBytesMax = 1u << 20;
+
+// Keeps the reply as the connection would make it.
+class Exchange final : public HttpExchange {
+ public:
+  void reply(std::move_only_function<HttpReply()> make) override { reply_ = make(); }
+  void on_leave(Cancel) override {}
+  std::optional<HttpReply> reply_;
+};
+
+struct Fixture {
+  FakeBackend backend;
+  SharedMemory shared{SharedMemoryAccess::kRefused};
+  Tasks loading{"load", 0, 0};  // Everything inside this call: a full queue answers at once.
+  Tasks decoding{"decode", 0, 0};
+  Services services{backend, shared, nullptr, loading, decoding, "0"};
+  HttpApi api{services};
+  BodyBudget budget{64u << 20};
+};
+
+Result<Body> take_body(Fixture& on, const HttpHead& head, std::string_view rest) {
+  const auto bytes = std::as_bytes(std::span(rest));
+  if (head.content_coding != Coding::kIdentity)
+    return decompress(bytes, head.content_coding, kBodyBytesMax, on.budget,
+                      head.json_length.value_or(0));
+  Body body(on.budget, head.json_length.value_or(0));
+  SELVAGE_RETURN_IF_ERROR(body.append(bytes));
+  return body;
+}
+
+void run(Fixture& on, std::string_view input) {
+  RequestParser parser;
+  limit(parser, 16u << 10);
+  boost::system::error_code error;
+  const auto used = parser.put(boost::asio::buffer(input.data(), input.size()), error);
+  if (error || !parser.is_header_done()) return;
+  auto framing = read_framing(parser);
+  if (!framing || on.api.admit(framing->head)) return;
+  auto body = take_body(on, framing->head, input.substr(used));
+  if (!body) return;
+  const auto exchange = std::make_shared<Exchange>();
+  on.api.handle(HttpRequest{framing->head, *std::move(body)}, exchange);
+  if (!exchange->reply_) std::abort();  // Every request has its answer.
+  if (exchange->reply_->status != 200 &&
+      exchange->reply_->text.find("\"error\"") == std::string::npos)
+    std::abort();
+}
+
+}  // namespace
+}  // namespace selvage::serve
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static selvage::serve::Fixture fixture;
+  selvage::serve::run(fixture, {reinterpret_cast<const char*>(data), size});
+  if (fixture.budget.used() != 0) std::abort();
+  return 0;
+}

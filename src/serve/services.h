@@ -1,0 +1,35 @@
+// What the endpoints of both protocols share.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "serve/backend.h"
+#include "serve/shared_memory.h"
+#include "serve/tasks.h"
+#include "serve/tokens.h"
+
+namespace selvage::serve {
+
+struct Services {
+  Backend& backend;
+  SharedMemory& shared;
+  Tokens* tokens;  ///< Null: nobody needs one.
+  Tasks& loading;
+  Tasks& decoding;
+  std::string version;  ///< Of this program.
+};
+
+inline constexpr std::string_view kServerName = "selvage";
+
+/// The protocol's names of the extensions that are there.
+[[nodiscard]] std::vector<std::string_view> extensions(const SharedMemory& shared);
+
+/// Answers `done` on a loading thread with what backend.load() says; at once when too many wait.
+void load_later(Services& services, std::string model, infer::LoadOverrides overrides,
+                std::move_only_function<void(Result<void>)> done);
+void unload_later(Services& services, std::string model, infer::Dependents dependents,
+                  std::move_only_function<void(Result<void>)> done);
+
+}  // namespace selvage::serve
