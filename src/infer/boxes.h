@@ -45,7 +45,7 @@ struct SuppressionOptions {
 void suppress(std::vector<Candidate>& candidates, const SuppressionOptions& options,
               std::span<float> points = {}, std::size_t points_each = 0);
 
-/// Decodes one kind of output. Keeps its scratch: confined to one thread.
+/// Decodes one kind of output. Keeps its scratch: confined to one thread. The card must outlive it.
 class BoxFinder {
  public:
   explicit BoxFinder(const BoxesOutput& card);

@@ -13,7 +13,7 @@
 
 namespace selvage::infer {
 
-/// Keeps its scratch: confined to one thread.
+/// Keeps its scratch: confined to one thread. The card must outlive it.
 class LineFinder {
  public:
   explicit LineFinder(const LinesOutput& card) : card_(card) {}

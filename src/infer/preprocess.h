@@ -59,7 +59,7 @@ class ImagePreprocessor {
   [[nodiscard]] std::span<std::byte> transformed_part(std::span<std::byte> tensor) const;
   void finish(std::span<std::byte> tensor) const;
 
-  const ImageInput& card_;
+  ImageInput card_;
   DataType type_;
   media::Transform transform_;
   int width_ = 0, height_ = 0;  // 0 = open.
@@ -68,7 +68,8 @@ class ImagePreprocessor {
   std::size_t fourth_channel_bytes_ = 0;       // 0 = there is none.
 };
 
-/// A TableInput completed with what the model declares. Confined to one thread.
+/// A TableInput completed with what the model declares. The card must outlive it. Confined to one
+/// thread.
 class TableEncoder {
  public:
   [[nodiscard]] static Result<TableEncoder> create(const TableInput& card,

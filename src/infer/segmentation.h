@@ -11,7 +11,7 @@
 
 namespace selvage::infer {
 
-/// Keeps its scratch: confined to one thread.
+/// Keeps its scratch: confined to one thread. The card must outlive it.
 class Segmenter {
  public:
   explicit Segmenter(const SegmentationOutput& card) : card_(card) {}

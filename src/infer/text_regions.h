@@ -18,7 +18,7 @@
 
 namespace selvage::infer {
 
-/// Keeps its scratch: confined to one thread.
+/// Keeps its scratch: confined to one thread. The card must outlive it.
 class TextRegionFinder {
  public:
   explicit TextRegionFinder(const TextRegionsOutput& card) : card_(card) {}
