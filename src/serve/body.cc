@@ -29,7 +29,7 @@ Body::~Body() {
 
 Result<std::span<std::byte>> Body::prepare(std::uint64_t size_max) {
   const std::size_t used = skip_ + size_;
-  if (used == capacity_) {
+  if (used >= capacity_) {  // The first time, skipped bytes have no memory yet.
     // In proportion to what has come: a promise alone never takes much.
     const std::uint64_t wanted = used + size_max;
     const auto grown = static_cast<std::size_t>(

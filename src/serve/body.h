@@ -50,9 +50,12 @@ class Body {
   void commit(std::size_t size) { size_ += size; }
   [[nodiscard]] Result<void> append(std::span<const std::byte> bytes);
 
-  [[nodiscard]] std::span<const std::byte> bytes() const { return {memory_ + skip_, size_}; }
+  [[nodiscard]] std::span<const std::byte> bytes() const {
+    return memory_ ? std::span<const std::byte>(memory_ + skip_, size_)
+                   : std::span<const std::byte>();
+  }
   [[nodiscard]] std::string_view text() const {
-    return {reinterpret_cast<const char*>(memory_) + skip_, size_};
+    return {reinterpret_cast<const char*>(bytes().data()), size_};
   }
   [[nodiscard]] std::size_t size() const { return size_; }
 

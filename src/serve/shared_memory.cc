@@ -20,8 +20,9 @@ struct Slot {
   std::atomic<std::uintptr_t> end{0};
 };
 // Regions that were removed stay mapped while requests use them: some more than kRegionsMax.
-std::array<Slot, 2 * SharedMemory::kRegionsMax> slots;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables):
-                                                        // signal handlers reach nothing else
+std::array<Slot, 2 * SharedMemory::kRegionsMax>
+    slots;                  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables):
+                            // signal handlers reach nothing else
 std::uintptr_t page_bytes;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): the same
 
 // Puts a page of zeros where the object ended. Calls only what is safe in a signal handler.
