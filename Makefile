@@ -68,6 +68,10 @@ sanitizers: ## Run the unit tests under address, undefined-behaviour and thread 
 	@$(call build,tsan)
 	@$(call ctest,tsan) -LE repository
 
+.PHONY: conformance
+conformance: release ## Run unmodified clients of the Open Inference Protocol against the server
+	@tools/conformance bin/selvage
+
 .PHONY: fuzz
 fuzz: setup ## Fuzz every reader of foreign bytes for FUZZ_SECONDS (60) each
 	@$(call build,fuzz)
