@@ -157,23 +157,23 @@ void add_load_options(CLI::App& app, BenchFlags& flags) {
   constexpr auto kGroup = "Load";
   app.add_option("--seconds", flags.seconds, "How long to measure (3; with --compare 12 in all)")
       ->type_name("S")
-      ->check(CLI::Range(0.1, 86'400.0))
+      ->check(in_range(0.1, 86'400))
       ->group(kGroup);
   app.add_option("--runs", flags.runs, "Stop after N calls")
       ->type_name("N")
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40))
+      ->check(in_range(1, 1e12))
       ->group(kGroup);
   app.add_option("--concurrency", flags.concurrency,
                  "Callers that use the model at the same time (1)")
       ->type_name("N")
-      ->check(CLI::Range(1, 1024))
+      ->check(in_range(1, 1024))
       ->group(kGroup);
   app.add_option(
          "--rate", flags.rate,
          "Open loop: N calls a second are due, and latency counts from when a call was due, "
          "so that waiting is not hidden")
       ->type_name("N")
-      ->check(CLI::Range(0.001, 1e6))
+      ->check(in_range(0.001, 1e6))
       ->group(kGroup);
 }
 
@@ -195,7 +195,7 @@ Action add(CLI::App& app) {
   app.add_option("--batch", flags->batch,
                  "Size of the first dimension of random tensors, where open")
       ->type_name("N")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{4096}));
+      ->check(in_range(1, 4096));
   app.add_flag("--compare", flags->compare,
                "Measure thread counts, power profiles, providers, batches and callers against each "
                "other, and recommend settings for model.yaml");

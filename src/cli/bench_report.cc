@@ -50,7 +50,7 @@ std::string line_verdict(const HistogramSnapshot& latency, const Style& style) {
 
 std::string throughput_text(const LoadResult& load) {
   const auto count = static_cast<double>(std::max<std::uint64_t>(1, load.latency.count));
-  return significant(load.per_second()) + " a second, " +
+  return format_rate(load.per_second()) + " a second, " +
          format_duration(nanoseconds(
              static_cast<std::int64_t>(static_cast<double>(load.cpu_time.count()) / count))) +
          " of processor time each";
@@ -82,7 +82,7 @@ std::string facts_text(const BenchReport& report, const Style& style) {
   if (report.load.waiting > 0)
     add("overload", format_plural(report.load.waiting, "call") +
                         " still waited at the end: the model cannot keep up with " +
-                        significant(report.rate) + " a second");
+                        shortest(report.rate) + " a second");
   if (report.load.latency.count < 1000)
     add("note", "p99.9 needs 1,000 calls to mean something; these were " +
                     format_count(report.load.latency.count) + ": use --seconds or --runs");
@@ -134,7 +134,7 @@ std::string to_text(const BenchReport& report, const Style& style) {
   std::string how = "  " + format_plural(report.load.latency.count, "call") + " in " +
                     fixed(std::chrono::duration<double>(report.load.elapsed).count(), 1) +
                     " s by " + format_plural(report.callers, "caller");
-  if (report.rate > 0) how += ", due " + significant(report.rate) + " a second (open loop)";
+  if (report.rate > 0) how += ", due " + shortest(report.rate) + " a second (open loop)";
   text += style(Tone::kDim, how + "; " + session_text(report.session)) + "\n";
   return text + latency_text(report, style) + facts_text(report, style);
 }

@@ -1,5 +1,6 @@
 #include "cli/checkup.h"
 
+#include <algorithm>
 #include <array>
 #include <ctime>
 #include <fstream>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/machine_speed.h"
+#include "cli/providers.h"
 #include "cli/text.h"
 #include "infer/cache.h"
 #include "infer/runtime.h"
@@ -147,7 +149,7 @@ Finding check_quota(const Machine& machine) {
   const auto quota = machine.cpu_quota();
   const auto throttled = machine.throttled_count().value_or(0);
   if (!quota) return ok("cpu-quota", "CPU quota", "none");
-  Finding finding = ok("cpu-quota", "CPU quota", significant(*quota) + " cores");
+  Finding finding = ok("cpu-quota", "CPU quota", shortest(*quota) + " cores");
   if (throttled > 0)
     finding.found += ", stopped " + format_plural(static_cast<std::uint64_t>(throttled), "time");
   if (throttled > 0 || *quota < machine.cpus_online()) {
@@ -245,10 +247,21 @@ std::optional<Finding> check_huge_pages(const Machine& machine) {
 // --- Software
 // -------------------------------------------------------------------------------------
 
-Finding check_runtime() {
-  const auto providers = infer::Runtime::providers();
-  return ok("runtime", "ONNX Runtime",
-            infer::Runtime::version() + " with " + join(providers) + "; telemetry off");
+std::string short_names(const std::vector<std::string>& providers) {
+  std::string text;
+  for (const auto& name : providers)
+    text += (text.empty() ? "" : ", ") + name.substr(0, name.find("ExecutionProvider"));
+  return text;
+}
+
+Finding check_runtime(const infer::Runtime& runtime) {
+  const auto usable = quiet_usable_providers(runtime);
+  auto others = infer::Runtime::providers();
+  std::erase_if(others, [&](const auto& name) { return std::ranges::count(usable, name) > 0; });
+  std::string found =
+      infer::Runtime::version() + ", telemetry off; it can compute on " + short_names(usable);
+  if (!others.empty()) found += ", and would on " + short_names(others) + " with their libraries";
+  return ok("runtime", "ONNX Runtime", found);
 }
 
 Finding check_cache() {
@@ -300,9 +313,9 @@ Finding check_date() {
 Finding check_load(const Machine& machine) {
   const auto text = machine.text("/proc/loadavg").value_or("0");
   const double load = std::strtod(text.c_str(), nullptr);
-  Finding finding = ok("load", "other work",
-                       "load average " + fixed(load, 2) + " on " +
-                           format_plural(static_cast<std::uint64_t>(machine.cpus_online()), "CPU"));
+  Finding finding = ok(
+      "load", "other work",
+      "load average " + fixed(load, 2) + " on " + std::to_string(machine.cpus_online()) + " CPUs");
   if (load > machine.cpus_online()) {
     finding.severity = Severity::kAdvice;
     finding.mend =
@@ -392,8 +405,9 @@ std::vector<Finding> check_memory(const Machine& machine) {
   return findings;
 }
 
-std::vector<Finding> check_software(const Machine& machine) {
-  std::vector<Finding> findings{check_runtime(), check_cache(), check_date(), check_load(machine)};
+std::vector<Finding> check_software(const Machine& machine, const infer::Runtime& runtime) {
+  std::vector<Finding> findings{check_runtime(runtime), check_cache(), check_date(),
+                                check_load(machine)};
   if (auto source = check_clock_source(machine)) findings.push_back(*std::move(source));
   return findings;
 }
@@ -405,12 +419,9 @@ std::vector<Finding> check_by_measuring(const Machine& machine) {
   const double bandwidth = measure_read_bandwidth(machine.cpus_allowed());
   const auto after = machine.cpu_times();
   return {ok("memory-bandwidth", "memory speed",
-             significant(bandwidth / 1e9) +
-                 " GB/s read by all CPUs: a model of 10 MB cannot run in "
-                 "less than " +
+             significant(bandwidth / 1e9) + " GB/s: all CPUs together read 10 MB of weights in " +
                  format_duration(std::chrono::nanoseconds(
-                     static_cast<std::int64_t>(1e7 / std::max(1.0, bandwidth) * 1e9))) +
-                 " from memory"),
+                     static_cast<std::int64_t>(1e16 / std::max(1.0, bandwidth))))),
           check_wakeups(delays), check_pauses(pauses), check_steal(before, after)};
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli/machine.h"
+#include "infer/runtime.h"
 
 namespace selvage::cli {
 
@@ -24,7 +25,8 @@ struct Finding {
 [[nodiscard]] std::vector<Finding> check_frequency(const Machine& machine);
 [[nodiscard]] std::vector<Finding> check_limits(const Machine& machine);
 [[nodiscard]] std::vector<Finding> check_memory(const Machine& machine);
-[[nodiscard]] std::vector<Finding> check_software(const Machine& machine);
+[[nodiscard]] std::vector<Finding> check_software(const Machine& machine,
+                                                  const infer::Runtime& runtime);
 /// Takes about a second.
 [[nodiscard]] std::vector<Finding> check_by_measuring(const Machine& machine);
 

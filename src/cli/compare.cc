@@ -9,6 +9,7 @@
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/progress.h"
+#include "cli/providers.h"
 #include "cli/random_input.h"
 
 namespace selvage::cli {
@@ -27,7 +28,8 @@ int cores() {
   return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 256u));
 }
 
-std::vector<Setting> settings_for(const WorkloadOptions& workload, bool batches) {
+std::vector<Setting> settings_for(const infer::Runtime& runtime, const WorkloadOptions& workload,
+                                  bool batches) {
   std::vector<Setting> settings;
   std::vector<int> counts;
   for (int threads = 1; threads < cores(); threads *= 2) counts.push_back(threads);
@@ -36,7 +38,7 @@ std::vector<Setting> settings_for(const WorkloadOptions& workload, bool batches)
     for (const auto power : {PowerProfile::kBalanced, PowerProfile::kLatency})
       settings.push_back({.threads = threads, .power = power});
   settings.push_back({.power = PowerProfile::kLowPower});
-  for (const auto& provider : infer::Runtime::providers())
+  for (const auto& provider : quiet_usable_providers(runtime))
     if (provider != "CPUExecutionProvider")
       settings.push_back({.threads = cores(), .provider = provider});
   if (workload.input.empty() && batches)
@@ -127,7 +129,7 @@ Result<Comparison> compare(infer::Runtime& runtime, const WorkloadOptions& workl
     comparison.input = first.input();
     batches = takes_batches(first.subject().first_model().session());
   }
-  for (auto& setting : settings_for(workload, batches))
+  for (auto& setting : settings_for(runtime, workload, batches))
     comparison.results.push_back({setting, {}, ""});
   auto& results = comparison.results;
   Progress progress(output, "comparing settings", 2 * results.size());
@@ -169,7 +171,7 @@ std::string to_text(const Comparison& comparison, const Style& style) {
     auto cells = latency_cells(result.load.latency);
     const bool chosen = i == comparison.recommended;
     cells.insert(cells.begin(), {result.setting.name(), chosen ? Tone::kBold : Tone::kPlain});
-    cells.emplace_back(significant(result.per_second()));
+    cells.emplace_back(format_rate(result.per_second()));
     cells.emplace_back(
         format_duration(nanoseconds(static_cast<std::int64_t>(cpu_per_call(result)))));
     cells.emplace_back(chosen ? "recommended" : "", Tone::kGood);

@@ -11,7 +11,7 @@
 
 namespace selvage::cli {
 
-/// One line: "1 face", "\"NO PARKING\", \"GM 125\"", "active 4.9 s of 7.1 s".
+/// One short line: "1 face", "\"NO PARKING\", \"GM 125\"", "active 4.9 s of 7.1 s".
 [[nodiscard]] std::string headline(const infer::Prediction& found);
 
 /// The details below the headline, as indented lines; "" where the headline says all.

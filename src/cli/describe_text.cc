@@ -10,6 +10,7 @@ namespace {
 
 using infer::Class;
 
+constexpr std::size_t kHeadlineWidth = 64;
 constexpr std::size_t kRowsMax = 40;       // Of a table; the rest is counted.
 constexpr std::size_t kTensorsValues = 8;  // The first elements of a tensor that are shown.
 
@@ -35,11 +36,19 @@ std::string count_labels(const std::vector<infer::Box>& boxes) {
   return text;
 }
 
+/// The first texts, as many as fit on a line.
 std::string joined_texts(const std::vector<infer::TextRegion>& regions) {
   std::string text;
-  for (const auto& region : regions)
-    if (!region.text.empty()) text += (text.empty() ? "" : ", ") + quoted(region.text);
-  return text;
+  std::size_t left_out = 0;
+  for (const auto& region : regions) {
+    if (region.text.empty()) continue;
+    if (left_out > 0 ||
+        (!text.empty() && display_width(text) + display_width(region.text) > kHeadlineWidth))
+      ++left_out;
+    else
+      text += (text.empty() ? "" : ", ") + quoted(region.text);
+  }
+  return left_out == 0 ? text : text + " and " + std::to_string(left_out) + " more";
 }
 
 /// Shares of the picture by class, largest first.

@@ -129,10 +129,12 @@ Result<void> examine(const DoctorFlags& flags, Output& output) {
   std::vector<Section> sections;
   {
     const Progress progress(output, "measuring", 0);
-    sections = {
-        {"Processor", check_processor(machine)}, {"Frequency and heat", check_frequency(machine)},
-        {"Memory", check_memory(machine)},       {"Limits", check_limits(machine)},
-        {"Software", check_software(machine)},   {"Measured", check_by_measuring(machine)}};
+    sections = {{"Processor", check_processor(machine)},
+                {"Frequency and heat", check_frequency(machine)},
+                {"Memory", check_memory(machine)},
+                {"Limits", check_limits(machine)},
+                {"Software", check_software(machine, *runtime)},
+                {"Measured", check_by_measuring(machine)}};
     if (!flags.model.empty()) sections.push_back({"Model", check_model(*runtime, flags)});
   }
   output.print(output.json() ? to_json(sections) : to_text(sections, output.style()));

@@ -73,6 +73,14 @@ std::string option_list(const CLI::App& app) {
   return text;
 }
 
+/// What stands for the value: as the command says, or by CLI11's name of its type, without the
+/// checks that CLI11 appends.
+std::string type_of(const CLI::Option& option) {
+  const std::string name = option.get_type_name();
+  const auto type = name.substr(0, name.find(':'));
+  return type == "INT" || type == "UINT" || type == "FLOAT" ? "N" : type;
+}
+
 std::string top_help(const CLI::App& app) {
   std::string text =
       "selvage - run ONNX models on edge machines\n\nUsage: selvage COMMAND [OPTION]...\n";
@@ -92,7 +100,7 @@ std::string option_usage(const CLI::Option& option) {
   for (const auto& name : option.get_snames()) usage += "-" + name + ", ";
   for (const auto& name : option.get_lnames()) usage += "--" + name + ", ";
   usage.resize(usage.size() - 2);
-  if (option.get_items_expected_max() > 0) usage += " " + option.get_type_name();
+  if (option.get_items_expected_max() > 0) usage += " " + type_of(option);
   return usage;
 }
 

@@ -89,8 +89,8 @@ class SoundFile final : public OneSampleFile<media::Sound> {
   Result<Sample> sample_of(const media::Sound& sound) override {
     return Sample{
         .input = infer::SoundView{sound.samples, static_cast<std::uint32_t>(sound.sample_rate)},
-        .shown = fixed(sound.seconds(), 1) + " s at " + significant(sound.sample_rate / 1000.0) +
-                 " kHz"};
+        .shown =
+            fixed(sound.seconds(), 1) + " s at " + shortest(sound.sample_rate / 1000.0) + " kHz"};
   }
 };
 

@@ -72,6 +72,15 @@ std::string heading(std::string_view text, const Style& style) {
   return "\n" + style(Tone::kBold, text) + "\n";
 }
 
+/// How to fix the first open dimension that a name is known for.
+std::string dimension_hint(const graph::Summary& summary) {
+  for (const auto& input : summary.inputs)
+    for (const auto& dimension : input.shape.value_or(std::vector<graph::DimensionSummary>{}))
+      if (dimension.size < 0 && !dimension.symbol.empty())
+        return ": fix open dimensions with --dim, such as --dim " + dimension.symbol + "=1";
+  return "";
+}
+
 std::string facts_text(const Report& report, const Style& style) {
   const auto& summary = report.summary;
   Table table({{""}, {""}});
@@ -96,8 +105,8 @@ std::string facts_text(const Report& report, const Style& style) {
                              : ""));
   std::string work = format_large(summary.macs) + " multiply-accumulates (MACs) a run";
   if (summary.macs_unknown > 0)
-    work += ", and " + format_plural(summary.macs_unknown, "node") +
-            " of unknown size: fix open dimensions with --dim NAME=N";
+    work += ", and " + format_plural(summary.macs_unknown, "node") + " of unknown size" +
+            dimension_hint(summary);
   add("work", work);
   for (const auto& [key, value] : summary.metadata)
     add("metadata", key + " = " + (value.size() > 60 ? value.substr(0, 60) + "..." : value));

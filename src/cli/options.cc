@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/text.h"
 #include "infer/cache.h"
 
 namespace selvage::cli {
@@ -60,6 +61,19 @@ void add_json_option(CLI::App& app) {
       ->group("General");
 }
 
+CLI::Validator in_range(double min, double max) {
+  return CLI::Validator(
+      [min, max](const std::string& text) {
+        double value = 0;
+        const auto* end = text.data() + text.size();
+        const auto parsed = std::from_chars(text.data(), end, value);
+        if (parsed.ec == std::errc() && parsed.ptr == end && value >= min && value <= max)
+          return std::string();
+        return "'" + text + "' is not a number from " + shortest(min) + " to " + shortest(max);
+      },
+      "");
+}
+
 CLI::Validator one_of(std::vector<std::string> words) {
   return CLI::Validator(
       [words = std::move(words)](const std::string& word) {
@@ -78,7 +92,7 @@ void add_session_options(CLI::App& app, SessionFlags& flags) {
   app.add_option("--threads", flags.threads,
                  "Threads that compute one run; 0 = measured once and remembered (the default)")
       ->type_name("N")
-      ->check(CLI::Range(0, 256))
+      ->check(in_range(0, 256))
       ->group(kGroup);
   app.add_option(
          "--power", flags.power,
@@ -101,6 +115,7 @@ void add_session_options(CLI::App& app, SessionFlags& flags) {
   app.add_option("--spin-us", flags.spin_us,
                  "Microseconds that threads spin for more work before they sleep; 0 = never")
       ->type_name("N")
+      ->check(in_range(0, 1e6))
       ->group(kGroup);
   app.add_option("--arena", flags.arena,
                  "Memory: grow (keeps what it needed, the default) or none (smallest, slower)")

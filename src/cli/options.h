@@ -20,6 +20,9 @@ namespace selvage::cli {
 /// `--json`, which output.h's Output already knows.
 void add_json_option(CLI::App& app);
 
+/// Accepts a number from `min` to `max`.
+[[nodiscard]] CLI::Validator in_range(double min, double max);
+
 /// Accepts one of `words`; the message of a refusal lists them.
 [[nodiscard]] CLI::Validator one_of(std::vector<std::string> words);
 

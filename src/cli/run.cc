@@ -254,7 +254,7 @@ Action add(CLI::App& app) {
       ->type_name("FILE");
   app.add_option("--limit", flags->limit, "Stop after N frames or rows of each input")
       ->type_name("N")
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40));
+      ->check(in_range(1, 1e12));
   add_session_options(app, flags->session);
   add_json_option(app);
   return [flags](Output& output) { return Runner(*flags, output).run(); };

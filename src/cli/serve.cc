@@ -69,7 +69,8 @@ Result<void> run(const Chosen& chosen, const std::string& version, Output& outpu
   options.version = version;
   const std::string host = options.host;
   const bool tls = options.tls.enabled();
-  SELVAGE_TRY(const auto runtime, infer::Runtime::create());
+  SELVAGE_TRY(const auto runtime,
+              infer::Runtime::create(infer::EnvironmentStart::kWithFirstSession));
   SELVAGE_TRY(const auto server, serve::Server::start(*runtime, std::move(options)));
   report_models(server->repository(), output);
   const std::size_t ready = server->repository().index(true).size();

@@ -62,6 +62,11 @@ std::string significant(double value) {
   return fixed(value, std::max(0, 3 - before));
 }
 
+std::string shortest(double value) {
+  std::array<char, 32> buffer{};
+  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
+}
+
 std::string format_duration(std::chrono::nanoseconds value) {
   const auto ns = static_cast<double>(value.count());
   if (ns < 1e3) return fixed(ns, 0) + " ns";
@@ -84,6 +89,11 @@ std::string format_count(std::uint64_t count) {
   for (auto i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > 0; i -= 3)
     digits.insert(static_cast<std::size_t>(i), ",");
   return digits;
+}
+
+std::string format_rate(double per_second) {
+  if (per_second < 1000) return significant(per_second);
+  return format_count(static_cast<std::uint64_t>(std::llround(per_second)));
 }
 
 std::string format_large(std::uint64_t count) {

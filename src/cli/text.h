@@ -14,6 +14,8 @@ namespace selvage::cli {
 [[nodiscard]] std::string fixed(double value, int decimals);
 /// Three significant digits for any size: "0.0123", "4.56", "1230", "1.2e+09".
 [[nodiscard]] std::string significant(double value);
+/// As short as it can be said: "16", "44.1".
+[[nodiscard]] std::string shortest(double value);
 /// "845 us", "1.43 ms", "2.10 s".
 [[nodiscard]] std::string format_duration(std::chrono::nanoseconds value);
 [[nodiscard]] inline double to_milliseconds(std::chrono::nanoseconds value) {
@@ -23,6 +25,8 @@ namespace selvage::cli {
 [[nodiscard]] std::string format_bytes(std::uint64_t bytes);
 /// "1,234,567".
 [[nodiscard]] std::string format_count(std::uint64_t count);
+/// "4.56", "701", "5,109": how many a second.
+[[nodiscard]] std::string format_rate(double per_second);
 /// "31.2 million": three significant digits above a million.
 [[nodiscard]] std::string format_large(std::uint64_t count);
 /// "1 face", "2 faces", "3 boxes": for labels of any kind.

@@ -66,7 +66,7 @@ std::optional<std::span<const float>> streamed(const Subject& subject, const Sam
 std::function<Result<void>()> Workload::State::caller(SubjectPredictor& predictor) {
   if (const auto samples = streamed(subject, *sample)) {
     const auto& audio = std::get<infer::AudioInput>(subject.first_model().card().input.kind);
-    unit = "window of " + significant(1000.0 * audio.window / audio.rate) + " ms";
+    unit = "window of " + shortest(1000.0 * audio.window / audio.rate) + " ms";
     return Stream(*predictor.single(), *samples, static_cast<std::size_t>(audio.window));
   }
   return [&predictor, this]() -> Result<void> {

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "infer/ort.h"
+#include "infer/session_options.h"
 
 namespace selvage::infer {
 namespace ort {
@@ -68,7 +69,30 @@ int version_number(std::string_view version) {
 
 }  // namespace
 
-Result<std::unique_ptr<Runtime>> Runtime::create() {
+Result<void> Runtime::State::start() {
+  const std::lock_guard lock(mutex);
+  if (environment) return {};
+  OrtEnv* made = nullptr;
+  SELVAGE_RETURN_IF_ERROR(ort::to_result(ort::api().CreateEnvWithCustomLogger(
+      write_log, nullptr, ORT_LOGGING_LEVEL_ERROR, "selvage", &made)));
+  ort::Handle<OrtEnv> owned_environment(made);
+
+  OrtMemoryInfo* memory_info = nullptr;
+  SELVAGE_RETURN_IF_ERROR(ort::to_result(
+      ort::api().CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory_info)));
+  memory.reset(memory_info);
+  OrtMemoryInfo* arena_memory = nullptr;
+  SELVAGE_RETURN_IF_ERROR(ort::to_result(
+      ort::api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &arena_memory)));
+  const ort::Handle<OrtMemoryInfo> owned(arena_memory);
+  if (auto registered = register_arena(made, arena_memory);
+      !registered && registered.error().message.find("already") == std::string::npos)
+    return std::unexpected(std::move(registered).error().with_context("set up the memory arena"));
+  environment = std::move(owned_environment);
+  return {};
+}
+
+Result<std::unique_ptr<Runtime>> Runtime::create(EnvironmentStart start) {
   // Both spellings that releases have used; read once, when the environment is made.
   ::setenv("ORT_DISABLE_TELEMETRY", "1", 1);
   ::setenv("ORT_TELEMETRY_DISABLED", "1", 1);
@@ -77,24 +101,8 @@ Result<std::unique_ptr<Runtime>> Runtime::create() {
     return fail(ErrorCode::kFailedPrecondition,
                 "ONNX Runtime " + version() + " is too old: " + std::string(kRuntimeVersionMin) +
                     " or newer is needed");
-
   auto state = std::make_unique<State>();
-  OrtEnv* environment = nullptr;
-  SELVAGE_RETURN_IF_ERROR(ort::to_result(ort::api().CreateEnvWithCustomLogger(
-      write_log, nullptr, ORT_LOGGING_LEVEL_ERROR, "selvage", &environment)));
-  state->environment.reset(environment);
-
-  OrtMemoryInfo* memory = nullptr;
-  SELVAGE_RETURN_IF_ERROR(ort::to_result(
-      ort::api().CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory)));
-  state->memory.reset(memory);
-  OrtMemoryInfo* arena_memory = nullptr;
-  SELVAGE_RETURN_IF_ERROR(ort::to_result(
-      ort::api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &arena_memory)));
-  const ort::Handle<OrtMemoryInfo> owned(arena_memory);
-  if (auto registered = register_arena(environment, arena_memory);
-      !registered && registered.error().message.find("already") == std::string::npos)
-    return std::unexpected(std::move(registered).error().with_context("set up the memory arena"));
+  if (start == EnvironmentStart::kNow) SELVAGE_RETURN_IF_ERROR(state->start());
   return std::unique_ptr<Runtime>(new Runtime(std::move(state)));
 }
 
@@ -117,6 +125,12 @@ std::vector<std::string> Runtime::providers() {
   if (auto* status = ort::api().ReleaseAvailableProviders(names, count))
     ort::api().ReleaseStatus(status);
   return result;
+}
+
+std::vector<std::string> Runtime::usable_providers() const {
+  auto names = providers();
+  std::erase_if(names, [](const std::string& name) { return !starts_provider(name); });
+  return names;
 }
 
 }  // namespace selvage::infer

@@ -1,6 +1,7 @@
 // ONNX Runtime in this process: found, checked, silent. Every session is made from the one Runtime.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -13,6 +14,9 @@ namespace selvage::infer {
 /// The oldest ONNX Runtime that the engine is tested with.
 inline constexpr std::string_view kRuntimeVersionMin = "1.21";
 
+/// When the runtime's environment is made, which takes about 12 MB.
+enum class EnvironmentStart : std::uint8_t { kNow, kWithFirstSession };
+
 /// Synchronised. Must outlive every session made from it. Make one per process: ONNX Runtime keeps
 /// one environment per process, so a second Runtime shares it.
 class Runtime {
@@ -20,7 +24,8 @@ class Runtime {
   /// Switches the runtime's telemetry off (ORT_DISABLE_TELEMETRY, read once when the environment is
   /// made) and creates the environment: call it before other threads start, since it calls setenv.
   /// kFailedPrecondition when the library is older than kRuntimeVersionMin.
-  [[nodiscard]] static Result<std::unique_ptr<Runtime>> create();
+  [[nodiscard]] static Result<std::unique_ptr<Runtime>> create(
+      EnvironmentStart start = EnvironmentStart::kNow);
   ~Runtime();
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
@@ -28,6 +33,9 @@ class Runtime {
   [[nodiscard]] static std::string version();  ///< Of the loaded library: "1.30.0".
   /// Execution providers that the library has, by its own names: "CPUExecutionProvider", ...
   [[nodiscard]] static std::vector<std::string> providers();
+  /// Those of them that start on this machine: their own libraries load and find a device. Tries
+  /// each, which takes a moment; the libraries may write to standard error.
+  [[nodiscard]] std::vector<std::string> usable_providers() const;
 
  private:
   struct State;  // Hides ONNX Runtime's headers from everyone above.

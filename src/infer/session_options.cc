@@ -163,6 +163,13 @@ Result<ort::Handle<OrtSessionOptions>> to_ort(const SessionOptions& options, boo
   return result;
 }
 
+bool starts_provider(std::string_view full) {
+  OrtSessionOptions* raw = nullptr;
+  if (!to_result(api().CreateSessionOptions(&raw))) return false;
+  const ort::Handle<OrtSessionOptions> options(raw);
+  return full == "CPUExecutionProvider" || append_provider(raw, full).has_value();
+}
+
 bool cacheable(const SessionOptions& options) {
   return !options.cache_folder.empty() && options.providers.empty() &&
          options.optimization != Optimization::kNone;

@@ -14,6 +14,9 @@ namespace selvage::infer {
 [[nodiscard]] Result<ort::Handle<OrtSessionOptions>> to_ort(const SessionOptions& options,
                                                             bool optimised);
 
+/// Whether the provider, by its full name, starts on this machine. Needs an environment.
+[[nodiscard]] bool starts_provider(std::string_view full);
+
 /// Everything that an optimised graph depends on.
 [[nodiscard]] crypto::Digest cache_key(const crypto::Digest& model, const SessionOptions& options);
 

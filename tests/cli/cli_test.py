@@ -1,0 +1,553 @@
+#!/usr/bin/env python3
+"""The program from outside: what it prints, how it fails, what programs read.
+
+  tests/cli/cli_test.py PROGRAM DEPS           runs the tests
+  tests/cli/cli_test.py PROGRAM DEPS --update  writes the help texts into docs/commands.md
+"""
+
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import xml.etree.ElementTree
+
+import fixtures
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COMMANDS_PAGE = ROOT / "docs/commands.md"
+PROGRAM, DEPS = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2])
+
+
+def run(*arguments, environment=None, folder=None):
+    """Exit code, standard output and standard error."""
+    done = subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
+        env={**os.environ, **(environment or {})},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def helps():
+    """The arguments before --help: none, and every command that the top help lists."""
+    commands = re.search(r"\nCommands:\n(.*?)\n\n", run("--help")[1], re.S)[1]
+    return [[]] + [[name] for name in re.findall(r"^  ([a-z]+) ", commands, re.M)]
+
+
+def help_block(command):
+    name = " ".join(["selvage", *command, "--help"])
+    return f"```text\n$ {name}\n{run(*command, '--help')[1]}```\n"
+
+
+def without_times(text):
+    """Durations as <time>, so that the rest can be compared."""
+    text = re.sub(r"\d+(\.\d+)? (ns|us|ms|s)\b", "<time>", text)
+    return re.sub(r"\((under|over) 10 ms\)|\((under|over) <time>\)", "(<verdict>)", text)
+
+
+class Case(unittest.TestCase):
+    maxDiff = None
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        os.environ["SELVAGE_CACHE"] = str(self.folder / "cache")
+
+    def write(self, name, content):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def matmul(self):
+        return self.write("matmul.onnx", fixtures.matmul_model())
+
+    def colours(self):
+        self.write("colours/model.yaml", fixtures.COLOUR_CARD)
+        self.write("colours/model.onnx", fixtures.mean_colour_model())
+        return self.folder / "colours"
+
+    def loudness(self):
+        self.write("loudness/model.yaml", fixtures.LOUDNESS_CARD)
+        self.write("loudness/model.onnx", fixtures.loudness_model())
+        return self.folder / "loudness"
+
+    def output_of(self, *arguments, **options):
+        code, out, error = run(*arguments, **options)
+        self.assertEqual((code, error), (0, ""), out)
+        return out
+
+    def json_of(self, *arguments, **options):
+        out = self.output_of(*arguments, "--json", **options)
+        self.assertEqual(out.count("\n"), 1)
+        return json.loads(out)
+
+    def fails(self, code, *arguments, **options):
+        """What it says on standard error; with --json the same on standard output."""
+        found, out, error = run(*arguments, **options)
+        self.assertEqual(found, code, error)
+        self.assertEqual(out, "")
+        self.assertTrue(error.startswith("selvage: "), error)
+        found, out, _ = run(*arguments, "--json", **options)
+        self.assertEqual(found, code)
+        self.assertEqual(json.loads(out)["error"]["message"], error.removeprefix("selvage: ")[:-1])
+        return error
+
+
+class HelpTest(Case):
+    def test_commands_page_shows_the_helps(self):
+        page = COMMANDS_PAGE.read_text()
+        for command in helps():
+            with self.subTest(command):
+                up_to_date = help_block(command) in page
+                self.assertTrue(up_to_date, "run tests/cli/cli_test.py PROGRAM DEPS --update")
+
+    def test_every_help_fits_a_terminal(self):
+        self.assertGreater(len(helps()), 5)
+        for command in helps():
+            text, _, _ = run(*command, "--help")[1].partition("\nExamples:\n")
+            for line in text.splitlines():
+                self.assertLessEqual(len(line), 90)
+
+    def test_version(self):
+        self.assertRegex(self.output_of("--version"), r"^selvage \d+\.\d+\.\d+\n$")
+
+    def test_completions_are_scripts(self):
+        bash = self.output_of("completion", "bash")
+        script = bash + 'COMP_WORDS=(selvage b); COMP_CWORD=1; _selvage; echo "${COMPREPLY[@]}"\n'
+        script += 'COMP_WORDS=(selvage run --dr); COMP_CWORD=2; _selvage; echo "${COMPREPLY[@]}"\n'
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout, "bench\n--draw\n")
+        self.assertTrue(self.output_of("completion", "zsh").startswith("#compdef selvage\n"))
+
+    def test_manual_has_every_command(self):
+        page = self.output_of("man")
+        self.assertTrue(page.startswith(".TH SELVAGE 1 "))
+        for name in ("run", "bench", "inspect", "doctor"):
+            self.assertIn(f".SS selvage {name}\n", page)
+
+
+class UsageTest(Case):
+    def test_wrong_usage(self):
+        cases = {
+            (): "which command? See `selvage --help`",
+            ("bnech",): "no command 'bnech': did you mean 'bench'? See `selvage --help`",
+            ("xyz",): "no command 'xyz'; see `selvage --help`",
+            ("--verson",): "no option '--verson': did you mean '--version'? See `selvage --help`",
+            ("run", "m", "i", "--drwa=x"): "no option '--drwa': did you mean '--draw'? "
+            "See `selvage run --help`",
+            ("bench",): "MODEL is missing; see `selvage bench --help`",
+            ("run", "model.onnx"): "INPUT is missing; see `selvage run --help`",
+            ("inspect", "a", "b"): "unexpected argument 'b'; see `selvage inspect --help`",
+            ("bench", "m", "--power", "fast"): "--power: 'fast' is not one of latency, balanced and "
+            "low-power; see `selvage bench --help`",
+            ("bench", "m", "--threads", "-1"): "--threads: '-1' is not a number from 0 to 256; "
+            "see `selvage bench --help`",
+        }
+        for arguments, message in cases.items():
+            with self.subTest(arguments):
+                self.assertEqual(self.fails(2, *arguments), f"selvage: {message}\n")
+
+    def test_log_level(self):
+        error = self.fails(2, "doctor", environment={"SELVAGE_LOG": "loud"})
+        self.assertIn("debug, info, warning, error or off", error)
+
+    def test_standard_output_that_is_full(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([PROGRAM, "--version"], stdout=full, stderr=subprocess.PIPE)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(b"standard output could not be written", done.stderr)
+
+
+class RunTest(Case):
+    def test_arrays_without_a_card(self):
+        array = self.write("x.npy", fixtures.npy([1, 2, 3, 4], [1, 4]))
+        out = without_times(self.output_of("run", self.matmul(), array))
+        self.assertEqual(
+            out,
+            "x.npy (float32 [1,4]): 1 output\n"
+            "    output  type     shape   min  mean   max  first elements\n"
+            "    y       float32  [1,2]  10.0  15.0  20.0  10.0, 20.0\n"
+            "    decode <time> | preprocess <time>, run <time>, postprocess <time>, total <time>"
+            " (<verdict>)\n",
+        )
+        # NumPy's default is float64.
+        array = self.write("wide.npy", fixtures.npy([1, 2, 3, 4], [1, 4], "<f8"))
+        found = self.json_of("run", self.matmul(), array)["results"][0]["found"]
+        self.assertEqual(found["tensors"][0]["values"], [10, 20])
+        self.assertEqual(found["tensors"][0]["shape"], [1, 2])
+
+    def test_rows_without_a_card(self):
+        table = self.write("x.csv", "a,b,c,d\n1,2,3,4\n0,0,0,1\n")
+        results = self.json_of("run", self.matmul(), table)["results"]
+        self.assertEqual([one["place"] for one in results], ["row 1", "row 2"])
+        values = [one["found"]["tensors"][0]["values"] for one in results]
+        self.assertEqual(values, [[10, 20], [1, 3]])
+
+    def test_rows_by_a_card(self):
+        self.write("sums/model.onnx", fixtures.matmul_model())
+        self.write("sums/model.yaml", fixtures.TABLE_CARD)
+        table = self.write("x.csv", "d,extra,c,b,a\n4,9,3,2,1\n1,9,0,0,0\n")
+        out = without_times(self.output_of("run", self.folder / "sums", table))
+        lines = out.splitlines()
+        self.assertEqual(lines[0], "x.csv (4 columns)")
+        self.assertEqual(lines[1], "  row 1  sum = 10.0, weighted = 20.0  <time>")
+        self.assertEqual(lines[2], "  row 2  sum = 1.00, weighted = 3.00  <time>")
+        self.assertEqual(lines[3], "  2 predictions: p50 <time>, p99 <time>, max <time>")
+        self.assertEqual(len(self.json_of("run", self.folder / "sums", table, "--limit", 1)["results"]), 1)
+
+    def test_pictures(self):
+        red = self.write("red.ppm", fixtures.ppm(40, 30, (255, 51, 0)))
+        out = without_times(self.output_of("run", self.colours(), red))
+        self.assertEqual(
+            out,
+            "red.ppm (40 x 30 pixels): red 1.00\n"
+            "    class  score\n"
+            "    red    1.000\n"
+            "    green  0.200\n"
+            "    blue   0.000\n"
+            "    decode <time> | preprocess <time>, run <time>, postprocess <time>, total <time>"
+            " (<verdict>)\n",
+        )
+        result = self.json_of("run", self.colours(), red)
+        self.assertEqual(result["model"]["name"], "colours")
+        (one,) = result["results"]
+        self.assertEqual((one["input"], one["summary"], one["windows"]), (str(red), "red 1.00", 1))
+        self.assertEqual(one["found"]["kind"], "classification")
+        self.assertEqual([c["label"] for c in one["found"]["classes"]], ["red", "green", "blue"])
+        times = one["milliseconds"]
+        self.assertEqual(set(times), {"decode", "preprocess", "run", "postprocess", "total"})
+        self.assertLessEqual(times["preprocess"] + times["run"] + times["postprocess"], times["total"])
+
+    def test_drawing(self):
+        pictures = [self.write(f"{i}/red.ppm", fixtures.ppm(200, 90, (255, 51, 0))) for i in range(2)]
+        one = self.folder / "one.png"
+        self.output_of("run", self.colours(), pictures[0], "--draw", one)
+        self.assertEqual(one.read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
+        jpeg = self.folder / "one.jpg"
+        self.output_of("run", self.colours(), pictures[0], "--draw", jpeg)
+        self.assertEqual(jpeg.read_bytes()[:3], b"\xff\xd8\xff")
+        several = self.folder / "drawn"
+        results = self.json_of("run", self.colours(), *pictures, "--draw", several)["results"]
+        self.assertEqual([r["drawn"] for r in results], [f"{several}/red.png", f"{several}/red-2.png"])
+        self.assertEqual(sorted(p.name for p in several.iterdir()), ["red-2.png", "red.png"])
+
+    def test_sound(self):
+        loud, quiet = [20000] * 8000, [100] * 8000
+        fixtures.write_wav(self.folder / "x.wav", quiet + loud + quiet)
+        drawn = self.folder / "x.png"
+        out = self.output_of("run", self.loudness(), self.folder / "x.wav", "--draw", drawn)
+        self.assertIn("x.wav (1.5 s at 16 kHz): active 0.5 s of 1.5 s, in 1 part\n", out)
+        self.assertRegex(out, r"\n +0\.50 s +1\.00 s +0\.61\n")
+        self.assertIn("150 windows, each preprocess", out)
+        self.assertTrue(drawn.exists())
+        (one,) = self.json_of("run", self.loudness(), self.folder / "x.wav")["results"]
+        self.assertEqual((one["windows"], len(one["found"]["scores"])), (150, 150))
+
+    def test_a_file_name_that_is_not_utf8(self):
+        path = os.fsencode(self.folder) + b"/\xff.ppm"
+        with open(path, "wb") as file:
+            file.write(fixtures.ppm(4, 4, (0, 255, 0)))
+        done = subprocess.run([PROGRAM, "run", self.colours(), path, "--json"], capture_output=True)
+        self.assertIn("\ufffd.ppm", json.loads(done.stdout.decode())["results"][0]["input"])
+
+    def test_failures_name_the_thing_and_the_way_out(self):
+        red = self.write("red.ppm", fixtures.ppm(4, 4, (255, 0, 0)))
+        corrupt = self.write("corrupt.onnx", fixtures.matmul_model()[:-20])
+        array = self.write("x.npy", fixtures.npy([1, 2], [1, 2], "<i8"))
+        narrow = self.write("narrow.npy", fixtures.npy([1, 2], [1, 2]))
+        cases = [
+            (["missing.onnx", red], ["no model 'missing.onnx'", "give a model.onnx"]),
+            ([corrupt, red], ["corrupt.onnx"]),
+            ([red, red], ["red.ppm"]),
+            ([self.colours(), "missing.png"], ["no file 'missing.png'"]),
+            ([self.colours(), self.folder], ["is a folder"]),
+            ([self.colours(), array], ["x.npy", "takes pictures or video"]),
+            ([self.colours(), self.matmul()], ["matmul.onnx", "neither a picture"]),
+            ([self.matmul(), red], ["is a picture", "takes arrays", "docs/model-card.md"]),
+            ([self.matmul(), array], ["input 'x' is float32", "int64", "astype('float32')"]),
+            ([self.matmul(), narrow], ["x"]),
+            ([self.colours(), self.write("cut.ppm", red.read_bytes()[:-3])], ["cut.ppm"]),
+            ([self.colours(), red, "--draw", self.folder / "no/such/x.png"], ["no/such"]),
+            ([self.matmul(), red, "--dim", "batch"], ["--dim batch", "NAME=VALUE"]),
+        ]
+        for arguments, parts in cases:
+            with self.subTest(arguments):
+                error = self.fails(1, "run", *arguments)
+                for part in parts:
+                    self.assertIn(part, error)
+
+    def test_colour_on_terminals_that_want_it(self):
+        red = self.write("red.ppm", fixtures.ppm(4, 4, (255, 0, 0)))
+        colours = self.colours()
+
+        def on_terminal(environment):
+            master, slave = pty.openpty()
+            with subprocess.Popen(
+                [PROGRAM, "run", colours, red],
+                stdout=slave,
+                stderr=slave,
+                env={**os.environ, "TERM": "xterm", **environment},
+            ) as process:
+                os.close(slave)
+                text = b""
+                while select.select([master], [], [], 30)[0]:
+                    try:
+                        text += os.read(master, 4096)
+                    except OSError:  # The other end is closed.
+                        break
+                os.close(master)
+                self.assertEqual(process.wait(30), 0)
+            return text
+
+        self.assertIn(b"\x1b[1mred.ppm", on_terminal({}))
+        self.assertNotIn(b"\x1b[", on_terminal({"NO_COLOR": "1"}))
+        self.assertNotIn(b"\x1b[", on_terminal({"TERM": "dumb"}))
+
+
+class BenchTest(Case):
+    def check_latency(self, latency):
+        points = [latency[name] for name in ("min", "p50", "p90", "p99", "p99_9", "max")]
+        self.assertEqual(points, sorted(points))
+        self.assertGreater(latency["count"], 0)
+
+    def test_random_tensors(self):
+        result = self.json_of("bench", self.matmul(), "--runs", 200, "--shape", "x=3x4")
+        self.assertEqual(result["latency_ms"]["count"], 200)
+        self.assertEqual((result["input"], result["unit"]), ("random x [3,4]", "run"))
+        self.check_latency(result["latency_ms"])
+        self.assertEqual(result["stages"], [])
+        self.assertGreater(result["memory_bytes"]["most"], result["memory_bytes"]["before"])
+        cold = result["cold_start"]
+        self.assertGreater(cold["later_ms"], 1)
+        self.assertGreater(cold["resident_bytes"], 10 << 20)
+
+    def test_whole_path(self):
+        red = self.write("red.ppm", fixtures.ppm(4, 4, (255, 0, 0)))
+        options = ["--input", red, "--seconds", 0.3, "--concurrency", 2, "--no-cold-start"]
+        result = self.json_of("bench", self.colours(), *options)
+        self.assertEqual(result["callers"], 2)
+        self.assertIsNone(result["cold_start"])
+        self.assertEqual([s["stage"] for s in result["stages"]], ["preprocess", "run", "postprocess"])
+        for stage in result["stages"]:
+            self.assertEqual(stage["latency_ms"]["count"], result["latency_ms"]["count"])
+        text = self.output_of("bench", self.colours(), *options)
+        for part in ("colours on red.ppm (4 x 4 pixels)", "p99.9", "10 ms line", "throughput"):
+            self.assertIn(part, text)
+
+    def test_streams_are_measured_window_by_window(self):
+        fixtures.write_wav(self.folder / "x.wav", [100] * 16000)
+        result = self.json_of("bench", self.loudness(), "--input", self.folder / "x.wav", "--runs", 500,
+                              "--no-cold-start")
+        self.assertEqual(result["unit"], "window of 10 ms")
+        self.assertEqual(result["stages"][1]["latency_ms"]["count"], 500)
+
+    def test_open_loop(self):
+        result = self.json_of("bench", self.matmul(), "--rate", 100, "--seconds", 0.5, "--no-cold-start")
+        self.assertEqual(result["rate_per_s"], 100)
+        self.assertLessEqual(result["latency_ms"]["count"], 50)
+        self.assertGreater(result["latency_ms"]["count"], 25)
+
+    def test_plot(self):
+        plot = self.folder / "plot.svg"
+        code, _, error = run("bench", self.matmul(), "--runs", 50, "--no-cold-start", "--plot", plot)
+        self.assertEqual((code, error), (0, f"selvage: the latency percentiles are drawn in {plot}\n"))
+        svg = xml.etree.ElementTree.parse(plot).getroot()
+        self.assertEqual(len(svg.findall("{http://www.w3.org/2000/svg}polyline")), 1)
+
+    def test_comparison_recommends_what_a_card_takes(self):
+        model = self.matmul()
+        result = self.json_of("bench", model, "--compare", "--seconds", 1)
+        names = [one["name"] for one in result["results"]]
+        self.assertIn("1 thread, low-power", names)
+        self.assertTrue(any("batch 8" in name for name in names))
+        chosen = result["results"][result["recommended"]]
+        self.assertEqual((chosen["batch"], chosen["callers"], chosen["problem"]), (1, 1, ""))
+        self.check_latency(chosen["latency_ms"])
+        self.write("matmul.yaml", "name: tuned\n" + result["model_yaml"])
+        tuned = self.json_of("bench", model, "--runs", 1, "--no-cold-start")
+        self.assertEqual(tuned["model"], "tuned")
+        self.assertEqual(tuned["session"]["threads"], chosen["threads"])
+        self.assertEqual(tuned["session"]["power"], chosen["power"])
+
+    def test_failures(self):
+        self.assertIn("no input 'z' but x", self.fails(1, "bench", self.matmul(), "--shape", "z=1x4"))
+        self.assertIn("is no shape", self.fails(1, "bench", self.matmul(), "--shape", "x=1x"))
+
+    def test_ctrl_c_ends_with_what_was_measured(self):
+        process = subprocess.Popen(
+            [PROGRAM, "bench", self.matmul(), "--seconds", "60", "--json"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 130)
+        self.assertLess(json.loads(out)["seconds"], 50)
+
+
+class InspectTest(Case):
+    def test_numbers(self):
+        result = self.json_of("inspect", self.matmul(), "--dim", "batch=2")
+        self.assertEqual(result["inputs"], [{"name": "x", "type": "float32", "shape": ["batch", 4]}])
+        self.assertEqual((result["nodes"], result["macs"], result["macs_unknown"]), (1, 2 * 4 * 2, 0))
+        self.assertEqual((result["parameter_count"], result["parameter_bytes"]), (8, 32))
+        self.assertEqual(result["opsets"], {"ai.onnx": 13})
+        self.assertEqual(result["operators"][0]["type"], "MatMul")
+
+    def test_text(self):
+        out = self.output_of("inspect", self.colours())
+        for part in ("colours\n", "Apache-2.0", "opset 13", "GlobalAveragePool", "[1,3,4,4]"):
+            self.assertIn(part, out)
+
+    def test_profile(self):
+        before = set(os.listdir(tempfile.gettempdir()))
+        profile = self.json_of("inspect", self.matmul(), "--profile", "--shape", "x=64x4")["profile"]
+        self.assertEqual([op["type"] for op in profile["operators"]], ["MatMul"])
+        self.assertEqual((len(profile["nodes"]), profile["nodes"][0]["provider"]), (1, "CPU"))
+        self.assertGreater(profile["runs"], 10)
+        left = set(os.listdir(tempfile.gettempdir())) - before
+        self.assertEqual([name for name in left if name.startswith("selvage-")], [])
+
+    def test_failures(self):
+        self.assertIn("no model", self.fails(1, "inspect", self.folder / "x.onnx"))
+        self.assertIn("junk.onnx", self.fails(1, "inspect", self.write("junk.onnx", b"junk")))
+        self.write("both/ensemble.yaml", "name: x\n")
+        self.assertIn("is an ensemble", self.fails(1, "inspect", self.folder / "both"))
+
+
+class DoctorTest(Case):
+    def machine(self, files):
+        for path, text in files.items():
+            self.write("root/" + path, text)
+        return self.folder / "root"
+
+    def findings(self, root, *arguments):
+        result = self.json_of("doctor", *arguments, "--root", root)
+        return {finding["id"]: finding for finding in result["findings"]}
+
+    def test_a_machine_in_bad_shape(self):
+        found = self.findings(self.machine({
+            "proc/cpuinfo": "processor : 0\nmodel name : Old Chip\nflags : sse2\n",
+            "proc/meminfo": "MemTotal: 262144 kB\nMemAvailable: 65536 kB\nSwapTotal: 1000 kB\n"
+                            "SwapFree: 400 kB\n",
+            "proc/loadavg": "9.50 3.00 1.00 2/80 123\n",
+            "proc/self/cgroup": "0::/box\n",
+            "proc/self/status": "Cpus_allowed_list:\t0\n",
+            "sys/fs/cgroup/box/cpu.max": "50000 100000\n",
+            "sys/fs/cgroup/box/cpu.stat": "nr_periods 9\nnr_throttled 7\n",
+            "sys/fs/cgroup/box/memory.max": "67108864\n",
+            "sys/devices/system/cpu/online": "0-3\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n",
+            "sys/devices/system/clocksource/clocksource0/current_clocksource": "hpet\n",
+            "sys/class/thermal/thermal_zone0/temp": "91000\n",
+            "sys/kernel/mm/transparent_hugepage/enabled": "[always] madvise never\n",
+            "sys/kernel/mm/transparent_hugepage/defrag": "[always] madvise never\n",
+        }))
+        expected = {
+            "cpu-features": "advice", "cpu-affinity": "advice", "cpu-governor": "problem",
+            "temperature": "problem", "cpu-quota": "problem", "memory": "problem", "swap": "advice",
+            "huge-pages": "advice", "clock-source": "problem", "load": "advice",
+        }
+        self.assertEqual({name: found[name]["severity"] for name in expected}, expected)
+        for name in expected:
+            self.assertNotEqual(found[name]["mend"], "", name)
+        self.assertIn("Old Chip", found["cpu"]["found"])
+        self.assertEqual(found["cpu-quota"]["found"], "0.5 cores, stopped 7 times")
+
+    def test_a_machine_in_good_shape(self):
+        found = self.findings(self.machine({
+            "proc/cpuinfo": "processor : 0\nmodel name : New Chip\nflags : avx2 fma avx512_vnni\n",
+            "proc/meminfo": "MemTotal: 8000000 kB\nMemAvailable: 6000000 kB\nSwapTotal: 0 kB\n",
+            "proc/loadavg": "0.10 0.20 0.30 1/80 123\n",
+            "sys/devices/system/cpu/online": "0-3\n",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "performance\n",
+            "sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc\n",
+        }))
+        for name in ("cpu", "cpu-features", "cpu-affinity", "cpu-governor", "memory", "swap",
+                     "cpu-quota", "clock-source", "load", "cache", "date", "runtime"):
+            self.assertEqual((found[name]["severity"], found[name]["mend"]), ("ok", ""), name)
+        self.assertIn("telemetry off", found["runtime"]["found"])
+        self.assertIn("GB/s", found["memory-bandwidth"]["found"])
+
+    def test_an_empty_root_is_survived(self):
+        self.findings(self.machine({"proc/x": ""}))
+
+    def test_this_machine_with_models(self):
+        text = self.output_of("doctor", self.matmul())
+        for part in ("Processor\n", "Measured\n", "Model\n", "latency"):
+            self.assertIn(part, text)
+        corrupt = self.write("corrupt.onnx", fixtures.matmul_model()[:-20])
+        found = self.findings("/", corrupt)
+        self.assertEqual(found["model-loads"]["severity"], "problem")
+
+    def test_cache_that_cannot_be_written(self):
+        blocked = self.write("file", "")
+        code, out, _ = run("doctor", "--json", environment={"SELVAGE_CACHE": str(blocked / "cache")})
+        found = {finding["id"]: finding for finding in json.loads(out)["findings"]}
+        self.assertEqual((code, found["cache"]["severity"]), (0, "problem"))
+        self.assertIn("SELVAGE_CACHE", found["cache"]["mend"])
+
+
+class RealModelTest(Case):
+    """What the demo shows, on the files that `make setup` brings."""
+
+    def test_faces(self):
+        model = DEPS / "models/blazeface-front"
+        pictures = [DEPS / f"data/skimage/{name}.png" for name in ("astronaut", "coffee")]
+        results = self.json_of("run", model, *pictures)["results"]
+        self.assertEqual([one["summary"] for one in results], ["1 face", "nothing found"])
+        box = results[0]["found"]["boxes"][0]
+        # The reference implementation says 178, 82, 271, 174.
+        for side, value in {"left": 178, "top": 82, "right": 271, "bottom": 174}.items():
+            self.assertAlmostEqual(box[side], value, delta=3)
+
+    def test_signs(self):
+        picture = DEPS / "data/opencv/scenetext01.jpg"
+        (one,) = self.json_of("run", DEPS / "models/ppocr", picture)["results"]
+        texts = [region["text"] for region in one["found"]["regions"]]
+        self.assertEqual(texts[:4], ["NOTICE", "DOUBLE", "PARKING", "PROHIBITED"])
+
+    def test_speech_and_noise(self):
+        model = DEPS / "models/silero-vad"
+        speech = next((DEPS / "data/speech/librivox").glob("*0870.wav"))
+        results = self.json_of("run", model, speech, DEPS / "data/alsa/Noise.wav")["results"]
+        scores = results[0]["found"]["scores"]
+        self.assertGreater(sum(score > 0.5 for score in scores) / len(scores), 0.85)
+        self.assertEqual(results[1]["found"]["segments"], [])
+
+    def test_video(self):
+        video = DEPS / "data/opencv/vtest.avi"
+        results = self.json_of("run", DEPS / "models/blazeface-front", video, "--limit", 3)["results"]
+        self.assertEqual([one["time_s"] for one in results], [0, 0.1, 0.2])
+
+
+def update():
+    page = COMMANDS_PAGE.read_text()
+    for command in helps():
+        name = re.escape(" ".join(["selvage", *command, "--help"]))
+        block = re.compile(rf"```text\n\$ {name}\n.*?```\n", re.S)
+        page, count = block.subn(lambda _, text=help_block(command): text, page)
+        if count != 1:
+            sys.exit(f"docs/commands.md has no block for {command}")
+    COMMANDS_PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    if "--update" in sys.argv:
+        update()
+    else:
+        unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
