@@ -50,17 +50,17 @@ Result<void> PriorityQueue::push(std::shared_ptr<Job> job) {
                     " requests wait already; try again later");
   job->deadline = deadline_of(*job, level);
   next_deadline_ = std::min(next_deadline_, job->deadline);
-  level.waiting.push_back(std::move(job));
+  rows_ += job->rows;
   ++size_;
+  level.waiting.push_back(std::move(job));
   return {};
 }
 
-std::size_t PriorityQueue::choose(std::int64_t& rows) {
-  const auto& limits = options_.limits;
+std::size_t PriorityQueue::choose(std::int64_t rows_max, std::int64_t& rows) {
   chosen_.clear();
   rows = 0;
   std::size_t looked_at = 0, cut = 0;
-  const auto full = [&] { return rows >= limits.rows_max || looked_at >= kScanMax; };
+  const auto full = [&] { return rows >= rows_max || looked_at >= kScanMax; };
   for (const auto& level : levels_) {
     for (const auto* list : {&level.waiting, &level.delayed}) {
       for (auto* job = list->first(); job != nullptr; job = JobList::next(*job)) {
@@ -69,7 +69,7 @@ std::size_t PriorityQueue::choose(std::int64_t& rows) {
           chosen_.push_back(job);
           rows = job->rows;
           if (job->alone) return 0;
-        } else if (!job->alone && rows + job->rows <= limits.rows_max &&
+        } else if (!job->alone && rows + job->rows <= rows_max &&
                    compatible_(*chosen_.front(), *job)) {
           chosen_.push_back(job);
           rows += job->rows;
@@ -77,7 +77,7 @@ std::size_t PriorityQueue::choose(std::int64_t& rows) {
           if (full()) return cut;
           continue;
         }
-        if (is_preferred(limits.preferred, rows)) cut = chosen_.size();
+        if (is_preferred(options_.limits.preferred, rows)) cut = chosen_.size();
         if (full()) return cut;
       }
     }
@@ -85,11 +85,12 @@ std::size_t PriorityQueue::choose(std::int64_t& rows) {
   return cut;
 }
 
-std::optional<SteadyTime> PriorityQueue::take(SteadyTime now, Batch& batch) {
+std::optional<SteadyTime> PriorityQueue::take(SteadyTime now, const Load& load, Batch& batch) {
   if (size_ == 0) return std::nullopt;
   const auto& limits = options_.limits;
   std::int64_t rows = 0;
-  const auto cut = choose(rows);
+  const auto cut = choose(
+      limits.shared() ? std::min(limits.rows_max, load.fair_share(rows_)) : limits.rows_max, rows);
   if (cut > 0 && rows < limits.rows_max) {
     chosen_.resize(cut);
   } else if (limits.delay.count() > 0 && rows < limits.rows_max && !chosen_.front()->alone) {
@@ -98,15 +99,19 @@ std::optional<SteadyTime> PriorityQueue::take(SteadyTime now, Batch& batch) {
   }
   for (auto* job : chosen_) {
     batch.rows += job->rows;
-    batch.jobs.push_back(JobList::remove(*job));
+    batch.jobs.push_back(leave(*job));
   }
-  size_ -= chosen_.size();
   return std::nullopt;
 }
 
-std::shared_ptr<Job> PriorityQueue::remove(Job& job) {
+std::shared_ptr<Job> PriorityQueue::leave(Job& job) {
   --size_;
+  rows_ -= job.rows;
   return JobList::remove(job);
+}
+
+std::shared_ptr<Job> PriorityQueue::remove(Job& job) {
+  return leave(job);
 }
 
 SteadyTime PriorityQueue::expire(SteadyTime now, Jobs& expired) {
@@ -121,8 +126,7 @@ SteadyTime PriorityQueue::expire(SteadyTime now, Jobs& expired) {
       } else if (delay) {
         level.delayed.push_back(JobList::remove(*job));
       } else {
-        expired.push_back(JobList::remove(*job));
-        --size_;
+        expired.push_back(leave(*job));
       }
       job = next;
     }
@@ -133,8 +137,7 @@ SteadyTime PriorityQueue::expire(SteadyTime now, Jobs& expired) {
 void PriorityQueue::take_all(Jobs& jobs) {
   for (auto& level : levels_)
     for (auto* list : {&level.waiting, &level.delayed})
-      while (!list->empty()) jobs.push_back(JobList::remove(*list->first()));
-  size_ = 0;
+      while (!list->empty()) jobs.push_back(leave(*list->first()));
   next_deadline_ = SteadyTime::max();
 }
 

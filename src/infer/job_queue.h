@@ -18,9 +18,26 @@ using Compatible = std::function<bool(const Job&, const Job&)>;
 
 /// How large batches may become.
 struct BatchLimits {
+  /// Whether every worker should get its fair share: unless somebody has said what is preferred.
+  [[nodiscard]] bool shared() const { return preferred.empty() && delay.count() == 0; }
+
   std::int64_t rows_max = 0;            ///< 0: every job runs alone.
   std::vector<std::int32_t> preferred;  ///< Ascending. Cut at these sizes rather than elsewhere.
   std::chrono::microseconds delay{0};   ///< How long the oldest may wait for company.
+};
+
+/// What the model's workers do while one of them takes a batch.
+struct Load {
+  std::int64_t running_rows = 0;
+  std::size_t instances = 1;
+
+  /// Of `queued` rows, what one worker should take. If it took all, the next one to come would find
+  /// a few, run those, and so on: one worker with large batches and one with small ones is a steady
+  /// state, and slower than equal ones.
+  [[nodiscard]] std::int64_t fair_share(std::int64_t queued) const {
+    const auto workers = static_cast<std::int64_t>(instances);
+    return (queued + running_rows + workers - 1) / workers;
+  }
 };
 
 /// Confined: the scheduler's lock guards it.
@@ -31,7 +48,7 @@ class JobQueue {
   [[nodiscard]] virtual Result<void> push(std::shared_ptr<Job> job) = 0;
   /// Moves what should run now into `batch`. When it would rather wait for more, the time until
   /// which; nothing when there is nothing to run.
-  virtual std::optional<SteadyTime> take(SteadyTime now, Batch& batch) = 0;
+  virtual std::optional<SteadyTime> take(SteadyTime now, const Load& load, Batch& batch) = 0;
   /// A queued job leaves.
   virtual std::shared_ptr<Job> remove(Job& job) = 0;
   /// A job that was taken has run.
@@ -62,7 +79,7 @@ class PriorityQueue final : public JobQueue {
   PriorityQueue(Options options, Compatible compatible);
 
   [[nodiscard]] Result<void> push(std::shared_ptr<Job> job) override;
-  std::optional<SteadyTime> take(SteadyTime now, Batch& batch) override;
+  std::optional<SteadyTime> take(SteadyTime now, const Load& load, Batch& batch) override;
   std::shared_ptr<Job> remove(Job& job) override;
   void ended(Job&, SteadyTime) override {}
   SteadyTime expire(SteadyTime now, Jobs& expired) override;
@@ -83,13 +100,15 @@ class PriorityQueue final : public JobQueue {
   [[nodiscard]] Level& level_of(const Job& job);
   [[nodiscard]] static SteadyTime deadline_of(const Job& job, const Level& level);
   /// Chooses jobs for a batch in order; how many of them make a preferred size (0: none do).
-  std::size_t choose(std::int64_t& rows);
+  std::size_t choose(std::int64_t rows_max, std::int64_t& rows);
+  std::shared_ptr<Job> leave(Job& job);
 
   Options options_;
   Compatible compatible_;
   std::vector<Level> levels_;
   std::vector<Job*> chosen_;  // Scratch of take().
   std::size_t size_ = 0;
+  std::int64_t rows_ = 0;
   SteadyTime next_deadline_ = SteadyTime::max();
 };
 

@@ -73,17 +73,19 @@ struct SequenceControl {
   double false_value = 0, true_value = 1;  ///< Not for kCorrelationId.
 };
 
+/// What a state is when a sequence starts.
+struct InitialState {
+  std::string name;
+  DataType type = DataType::kUndefined;
+  Shape dims;
+  std::string data_file;  ///< In NAME/initial_state/; "" = zeros.
+};
+
 struct SequenceState {
-  struct Initial {
-    std::string name;
-    DataType type = DataType::kUndefined;
-    Shape dims;
-    std::string data_file;  ///< In NAME/initial_state/; "" = zeros.
-  };
   std::string input_name, output_name;
   DataType type = DataType::kUndefined;
-  Shape dims;  ///< Without the batch dimension.
-  std::optional<Initial> initial;
+  Shape dims;                           ///< Without the batch dimension.
+  std::optional<InitialState> initial;  ///< Empty: zeros, open dimensions 1.
 };
 
 /// As many sequences at once as there are slots: max_batch_size in each instance.

@@ -166,7 +166,9 @@ bool Scheduler::work() {
     batch.taken = clock_.steady_now();
     expire(batch.taken, expired);
     auto wait_until = SteadyTime::max();
-    if (!closed_) wait_until = queue_->take(batch.taken, batch).value_or(wait_until);
+    Load load{.instances = options_.instances};
+    for (const auto* other : running_) load.running_rows += other->rows;
+    if (!closed_) wait_until = queue_->take(batch.taken, load, batch).value_or(wait_until);
     for (const auto& job : batch.jobs) {
       job->state = Job::State::kRunning;
       job->batch = &batch;

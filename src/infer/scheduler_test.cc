@@ -166,6 +166,22 @@ TEST_F(SchedulerTest, CountsRowsAndPassesOverWhatDoesNotFit) {
                           ElementsAre("other"), ElementsAre("large"), ElementsAre("solo")));
 }
 
+TEST_F(SchedulerTest, LeavesTheOtherWorkersTheirShare) {
+  start({.limits = {.rows_max = 8}}, {.instances = 2});
+  submit("1");
+  runner_->wait_for_batches(1);
+  submit("2");
+  runner_->wait_for_batches(2);
+  for (const char* id : {"3", "4", "5", "6", "7"}) submit(id);
+  runner_->open(1);  // Of 5 that wait and 1 that runs, half.
+  runner_->wait_for_batches(3);
+  runner_->open(1);
+  runner_->wait_for_batches(4);
+  runner_->open(2);
+  EXPECT_EQ(answer_to("7"), "ok");
+  EXPECT_THAT(runner_->batches(), ElementsAre(SizeIs(1), SizeIs(1), SizeIs(3), SizeIs(2)));
+}
+
 TEST_F(SchedulerTest, CutsAtPreferredSizes) {
   start({.limits = {.rows_max = 8, .preferred = {2, 4}}});
   submit("lone");

@@ -61,10 +61,12 @@ Result<void> SequenceQueue::push(std::shared_ptr<Job> job) {
   return {};
 }
 
-std::optional<SteadyTime> SequenceQueue::take(SteadyTime now, Batch& batch) {
+std::optional<SteadyTime> SequenceQueue::take(SteadyTime now, const Load& load, Batch& batch) {
   if (ready_.empty()) return std::nullopt;
-  const auto rows_max =
-      std::max<std::size_t>(static_cast<std::size_t>(options_.limits.rows_max), 1);
+  auto limit = std::max<std::int64_t>(options_.limits.rows_max, 1);
+  if (options_.limits.shared())
+    limit = std::min(limit, load.fair_share(static_cast<std::int64_t>(ready_.size())));
+  const auto rows_max = static_cast<std::size_t>(limit);
   std::vector<SequenceSlot*> chosen;
   for (auto* slot : ready_) {
     if (chosen.size() == rows_max) break;

@@ -44,7 +44,7 @@ class SequenceQueue final : public JobQueue {
 
   /// kInvalidArgument without a correlation id, and for one that no START has begun.
   [[nodiscard]] Result<void> push(std::shared_ptr<Job> job) override;
-  std::optional<SteadyTime> take(SteadyTime now, Batch& batch) override;
+  std::optional<SteadyTime> take(SteadyTime now, const Load& load, Batch& batch) override;
   std::shared_ptr<Job> remove(Job& job) override;
   void ended(Job& job, SteadyTime now) override;
   SteadyTime expire(SteadyTime now, Jobs& expired) override;

@@ -1,0 +1,246 @@
+// What the serving core costs and what its batching gains, each beside the bare engine in one run:
+//   serving_bench [--seconds N]
+// - a lone request through submit() and back, beside the same Binding::run in the caller's thread;
+// - requests a second for an identity of one float, from two threads;
+// - a matrix product that is limited by reading its weights, 32 clients, beside the best fixed
+// batch.
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <latch>
+#include <mutex>
+#include <semaphore>
+#include <thread>
+
+#include <unistd.h>
+
+#include "bench/compare.h"
+#include "graph/testing.h"
+#include "infer/repository.h"
+
+namespace selvage::bench {
+namespace {
+
+namespace fs = std::filesystem;
+using graph::testing::ModelBuilder;
+using infer::InferenceRequest;
+using infer::InferenceResponse;
+using infer::ModelRepository;
+
+constexpr std::int64_t kWide = 1'024;  // Of the matrix product: 4 MB of weights.
+
+template <typename T>
+T must(Result<T> result) {
+  if (!result) {
+    std::fprintf(stderr, "serving_bench: %s\n", result.error().message.c_str());
+    std::exit(1);
+  }
+  return *std::move(result);
+}
+
+void write(const fs::path& path, std::span<const std::byte> content) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(content.data()),
+             static_cast<std::streamsize>(content.size()));
+}
+void write(const fs::path& path, std::string_view text) {
+  write(path, std::as_bytes(std::span(text)));
+}
+
+std::vector<std::byte> product() {
+  const std::vector<float> weights(kWide * kWide, 0.01f);
+  return ModelBuilder()
+      .input("x", DataType::kFloat32, {-1, kWide})
+      .initialiser("w", {kWide, kWide}, weights)
+      .node("Gemm", {"x", "w"}, {"y"})
+      .output("y", DataType::kFloat32, {-1, kWide})
+      .bytes();
+}
+
+/// A repository in a temporary folder.
+class Folder {
+ public:
+  Folder() {
+    const auto identity = graph::testing::identity_model(DataType::kFloat32, {-1, 1}).bytes();
+    for (const char* name : {"identity", "identity-single"})
+      write(path_ / name / "1/model.onnx", identity);
+    for (const char* name : {"product", "product-single"})
+      write(path_ / name / "1/model.onnx", product());
+    write(path_ / "identity/config.pbtxt", "max_batch_size: 64 dynamic_batching { }");
+    write(path_ / "product/config.pbtxt", "max_batch_size: 32 dynamic_batching { }");
+    for (const char* name : {"identity-single", "product-single"})
+      write(path_ / name / "config.pbtxt", "max_batch_size: 1");
+  }
+  ~Folder() { fs::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  const fs::path path_ =
+      fs::temp_directory_path() / ("selvage-serving-bench-" + std::to_string(::getpid()));
+};
+
+/// One row for a model, and requests with it.
+struct Client {
+  Client(ModelRepository& where, const std::string& model) : repository(where) {
+    const auto metadata = must(repository.metadata(model));
+    shape = metadata.inputs[0].shape;
+    shape[0] = 1;
+    row.assign(static_cast<std::size_t>(shape[1]), 1.0f);
+    request.model = model;
+    request.inputs = {
+        {metadata.inputs[0].name, {DataType::kFloat32, shape, std::as_bytes(std::span(row)), {}}}};
+  }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  void ask() {
+    std::binary_semaphore done(0);
+    repository.submit(InferenceRequest(request), [&](Result<InferenceResponse> response) {
+      if (!response) std::abort();
+      done.release();
+    });
+    done.acquire();
+  }
+
+  ModelRepository& repository;
+  Shape shape;
+  std::vector<float> row;
+  InferenceRequest request;
+};
+
+void lone_request(ModelRepository& repository, const std::string& model) {
+  Client client(repository, model);
+  const auto shared = must(repository.model(model));
+  const std::vector<Shape> shapes = {client.shape};
+  const auto binding = must(infer::Binding::create(shared->session(), shapes));
+  auto pair = compare(
+      {}, [&] { client.ask(); },
+      [&] {
+        if (!binding->run()) std::abort();
+      });
+  print_pair("lone request, " + model, pair);
+}
+
+/// Completions a second of `threads` clients that each keep `window` requests in flight.
+double closed_loop(ModelRepository& repository, const std::string& model, int threads, int window,
+                   double seconds) {
+  std::atomic<bool> done{false};
+  std::atomic<std::uint64_t> answered{0};
+  std::vector<std::thread> clients;
+  for (int t = 0; t < threads; ++t)
+    clients.emplace_back([&] {
+      Client client(repository, model);
+      std::counting_semaphore<> free(window);
+      while (!done) {
+        free.acquire();
+        repository.submit(InferenceRequest(client.request), [&](Result<InferenceResponse> r) {
+          if (!r) std::abort();
+          answered.fetch_add(1, std::memory_order_relaxed);
+          free.release();
+        });
+      }
+      for (int i = 0; i < window; ++i) free.acquire();
+    });
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds / 4));
+  const auto before = answered.load();
+  const auto start = Clock::now();
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+  const auto count = answered.load() - before;
+  const double took = std::chrono::duration<double>(Clock::now() - start).count();
+  done = true;
+  for (auto& client : clients) client.join();
+  return static_cast<double>(count) / took;
+}
+
+/// Rows a second of bare runs of a fixed batch on `threads` threads.
+double bare(const infer::Session& session, std::int64_t rows, std::int64_t width, int threads,
+            double seconds) {
+  std::atomic<bool> done{false};
+  std::atomic<std::uint64_t> runs{0};
+  std::vector<std::thread> workers;
+  for (int t = 0; t < threads; ++t)
+    workers.emplace_back([&] {
+      const std::vector<Shape> shapes = {{rows, width}};
+      const auto binding = must(infer::Binding::create(session, shapes));
+      while (!done) {
+        if (!binding->run()) std::abort();
+        runs.fetch_add(1, std::memory_order_relaxed);
+      }
+    });
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds / 4));
+  const auto before = runs.load();
+  const auto start = Clock::now();
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+  const auto count = runs.load() - before;
+  const double took = std::chrono::duration<double>(Clock::now() - start).count();
+  done = true;
+  for (auto& worker : workers) worker.join();
+  return static_cast<double>(count) * static_cast<double>(rows) / took;
+}
+
+/// Rows in a run, on average so far.
+double mean_batch(const ModelRepository& repository, const std::string& model) {
+  const auto statistics = must(repository.statistics(model)).at(0);
+  return static_cast<double>(statistics.inference_count) /
+         static_cast<double>(statistics.execution_count);
+}
+
+void print_rate(std::string_view what, double rate, double base) {
+  std::printf("%-52.*s %12.0f /s %8.3fx\n", static_cast<int>(what.size()), what.data(), rate,
+              rate / base);
+}
+
+int measure(double seconds) {
+  const Folder folder;
+  const auto runtime = must(infer::Runtime::create());
+  const auto repository =
+      must(ModelRepository::create(*runtime, {.folders = {folder.path()}, .control = {}}));
+  print_header("submit()", "bare run");
+  lone_request(*repository, "identity");
+  lone_request(*repository, "product");
+  lone_request(*repository, "product-single");
+
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  std::printf("\nidentity of one float, 2 threads of clients, %d workers\n", cores);
+  const double runs = bare(must(repository->model("identity"))->session(), 1, 1, cores, seconds);
+  print_rate("bare run of one row", runs, runs);
+  print_rate("submit(), one by one", closed_loop(*repository, "identity-single", 2, 64, seconds),
+             runs);
+  print_rate("submit(), batches", closed_loop(*repository, "identity", 2, 64, seconds), runs);
+
+  std::printf("\nproduct with a %lld x %lld matrix, 32 clients\n", static_cast<long long>(kWide),
+              static_cast<long long>(kWide));
+  const auto model = must(repository->model("product"));
+  double best = 0;
+  for (const std::int64_t rows : {1, 2, 4, 8, 16, 32}) {
+    const double rate = bare(model->session(), rows, kWide, cores, seconds);
+    best = std::max(best, rate);
+    print_rate("bare run, batch " + std::to_string(rows), rate, best);
+  }
+  print_rate("submit(), one by one", closed_loop(*repository, "product-single", 2, 16, seconds),
+             best);
+  print_rate("submit(), batches, beside the best fixed batch",
+             closed_loop(*repository, "product", 2, 16, seconds), best);
+  std::printf("mean batch: %.1f\n", mean_batch(*repository, "product"));
+  return 0;
+}
+
+}  // namespace
+}  // namespace selvage::bench
+
+int main(int argc, char** argv) {
+  const bool given = argc == 3 && std::strcmp(argv[1], "--seconds") == 0;
+  const double seconds = given ? std::atof(argv[2]) : 2;
+  if ((argc != 1 && !given) || seconds <= 0) {
+    std::fprintf(stderr, "usage: serving_bench [--seconds N]\n");
+    return 2;
+  }
+  return selvage::bench::measure(seconds);
+}
