@@ -182,7 +182,7 @@ std::string to_text(const Comparison& comparison, const Style& style) {
   std::string text = style(Tone::kBold, comparison.model) + " on " + comparison.input + "\n\n" +
                      table.to_text(style) + "\n" +
                      "For the lowest tail at the least processor time, paste into model.yaml:\n\n" +
-                     wrap(yaml_block(best.setting), 200, "");
+                     yaml_block(best.setting);
   if (fastest.per_second() > kThroughputGain * best.per_second())
     text += "\nFor throughput: " + fastest.setting.name() + " gives " +
             fixed(fastest.per_second() / best.per_second(), 2) + " times as many a second.\n";

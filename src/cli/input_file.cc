@@ -32,8 +32,7 @@ class Stopwatch {
 template <typename Decoded>
 class OneSampleFile : public InputFile {
  public:
-  OneSampleFile(std::filesystem::path path)
-      : path_(std::move(path)) {}  // NOLINT(google-explicit-constructor): made by make_unique only
+  explicit OneSampleFile(std::filesystem::path path) : path_(std::move(path)) {}
 
   Result<std::optional<Sample>> next() override {
     if (done_) return std::nullopt;

@@ -11,7 +11,7 @@ namespace selvage::cli {
 namespace {
 
 constexpr double kWidth = 860, kHeight = 480;
-constexpr double kLeft = 64, kRight = 20, kTop = 48, kBottom = 56;
+constexpr double kLeft = 64, kRight = 36, kTop = 48, kBottom = 56;
 constexpr std::array kColours{"#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed",
                               "#0891b2", "#be185d", "#4d7c0f", "#78716c", "#1e293b"};
 constexpr double kPointsPerDecade = 40;
@@ -90,7 +90,7 @@ std::string draw_axes(const Axes& axes) {
   const double step = step_for(axes.y_max());
   for (double ms = 0; ms <= axes.y_max(); ms += step) {
     svg += line(kLeft, axes.y(ms), kWidth - kRight, axes.y(ms), kGrid);
-    svg += text_at(kLeft - 8, axes.y(ms) + 4, "end", ms == 0 ? "0 ms" : significant(ms));
+    svg += text_at(kLeft - 8, axes.y(ms) + 4, "end", ms == 0 ? "0 ms" : shortest(ms));
   }
   const double line_ms = std::chrono::duration<double, std::milli>(kLatencyLine).count();
   if (line_ms <= axes.y_max()) {

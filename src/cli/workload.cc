@@ -4,6 +4,7 @@
 
 #include "cli/random_input.h"
 #include "cli/text.h"
+#include "media/sound.h"
 
 namespace selvage::cli {
 
@@ -13,6 +14,7 @@ struct Workload::State {
   Subject subject;
   std::unique_ptr<InputFile> file;  // Owns what `sample` views.
   std::optional<Sample> sample;
+  std::optional<media::Sound> stream;  // What callers push; else they predict on `sample`.
   std::vector<std::unique_ptr<infer::Binding>> bindings;
   std::vector<SubjectPredictor> predictors;
   std::vector<std::function<Result<void>()>> callers;
@@ -50,24 +52,28 @@ class Stream {
   std::size_t at_ = 0;
 };
 
-/// The sound as a stream, where the model listens to one and the file has its rate.
-std::optional<std::span<const float>> streamed(const Subject& subject, const Sample& sample) {
-  const auto* sound = std::get_if<infer::SoundView>(&sample.input);
-  const auto* audio = std::get_if<infer::AudioInput>(&subject.first_model().card().input.kind);
-  if (!sound || !audio || static_cast<int>(sound->sample_rate) != audio->rate) return std::nullopt;
-  if (!std::holds_alternative<infer::ActivityOutput>(subject.first_model().card().output))
+/// The sound at the model's rate, where the model listens to a stream; else nothing.
+Result<std::optional<media::Sound>> streamed(const infer::ModelCard& card, const Sample& sample) {
+  const auto* view = std::get_if<infer::SoundView>(&sample.input);
+  const auto* audio = std::get_if<infer::AudioInput>(&card.input.kind);
+  if (!view || !audio || !std::holds_alternative<infer::ActivityOutput>(card.output))
     return std::nullopt;
-  if (sound->samples.size() < static_cast<std::size_t>(audio->window)) return std::nullopt;
-  return sound->samples;
+  media::Sound sound{static_cast<int>(view->sample_rate),
+                     {view->samples.begin(), view->samples.end()}};
+  if (sound.sample_rate != audio->rate) {
+    SELVAGE_TRY(sound, media::resample(sound, audio->rate));
+  }
+  if (sound.samples.size() < static_cast<std::size_t>(audio->window)) return std::nullopt;
+  return sound;
 }
 
 }  // namespace
 
 std::function<Result<void>()> Workload::State::caller(SubjectPredictor& predictor) {
-  if (const auto samples = streamed(subject, *sample)) {
+  if (stream) {
     const auto& audio = std::get<infer::AudioInput>(subject.first_model().card().input.kind);
     unit = "window of " + shortest(1000.0 * audio.window / audio.rate) + " ms";
-    return Stream(*predictor.single(), *samples, static_cast<std::size_t>(audio.window));
+    return Stream(*predictor.single(), stream->samples, static_cast<std::size_t>(audio.window));
   }
   return [&predictor, this]() -> Result<void> {
     const auto found = predictor.predict(sample->input);
@@ -82,6 +88,7 @@ Result<void> Workload::State::add_callers(const WorkloadOptions& options) {
   if (!sample)
     return fail(ErrorCode::kInvalidArgument, "'" + options.input.string() + "' holds no sample");
   input = options.input.filename().string() + " (" + sample->shown + ")";
+  SELVAGE_TRY(stream, streamed(subject.first_model().card(), *sample));
   predictors.reserve(static_cast<std::size_t>(options.callers));  // Callers refer to them.
   for (int i = 0; i < options.callers; ++i) {
     SELVAGE_TRY(auto predictor, SubjectPredictor::create(subject));

@@ -348,7 +348,7 @@ class BenchTest(Case):
             self.assertIn(part, text)
 
     def test_streams_are_measured_window_by_window(self):
-        fixtures.write_wav(self.folder / "x.wav", [100] * 16000)
+        fixtures.write_wav(self.folder / "x.wav", [100] * 48000, rate=48000)
         result = self.json_of("bench", self.loudness(), "--input", self.folder / "x.wav", "--runs", 500,
                               "--no-cold-start")
         self.assertEqual(result["unit"], "window of 10 ms")
@@ -381,6 +381,11 @@ class BenchTest(Case):
         self.assertEqual(tuned["model"], "tuned")
         self.assertEqual(tuned["session"]["threads"], chosen["threads"])
         self.assertEqual(tuned["session"]["power"], chosen["power"])
+
+    def test_comparison_as_text_can_be_pasted(self):
+        text = self.output_of("bench", self.matmul(), "--compare", "--seconds", 0.5)
+        self.assertRegex(text, r"recommended\n")
+        self.assertRegex(text, r"\n\nsession:\n  threads: \d+\n  power: [a-z-]+\n")
 
     def test_failures(self):
         self.assertIn("no input 'z' but x", self.fails(1, "bench", self.matmul(), "--shape", "z=1x4"))
