@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include <onnxruntime_c_api.h>
@@ -44,8 +45,12 @@ using Handle = std::unique_ptr<T, Release>;
 namespace selvage::infer {
 
 struct Runtime::State {
-  ort::Handle<OrtEnv> environment;
+  std::mutex mutex;
+  ort::Handle<OrtEnv> environment;    ///< Null until start() has succeeded.
   ort::Handle<OrtMemoryInfo> memory;  ///< Describes CPU memory that a caller owns.
+
+  /// Makes what is not there yet. Synchronised; what it made stays.
+  [[nodiscard]] Result<void> start();
 };
 
 }  // namespace selvage::infer

@@ -202,6 +202,7 @@ Result<std::unique_ptr<Session>> Session::open(Runtime& runtime, std::span<const
     };
     SELVAGE_TRY(state->options.threads, tuned_threads(model, state->options, trial));
   }
+  SELVAGE_RETURN_IF_ERROR(runtime.state_->start());
   SELVAGE_TRY(auto created,
               create_session(runtime.state_->environment.get(), {model, folder}, state->options));
   state->session = std::move(created.session);
