@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -11,6 +12,9 @@
 
 namespace selvage {
 namespace {
+
+constexpr mode_t kPermissionBits = 07777;
+constexpr int kNameAttempts = 100;
 
 ErrorCode code_of(int error) {
   switch (error) {
@@ -89,6 +93,20 @@ Result<void> write_all(int fd, std::span<const std::byte> content,
   return {};
 }
 
+/// Where to write so that `path` has the new content: behind symbolic links, and never in place of
+/// a device, a pipe or a folder.
+Result<std::filesystem::path> replaceable(const std::filesystem::path& path) {
+  std::error_code error;
+  const bool is_link = std::filesystem::is_symlink(path, error);
+  auto target = is_link ? std::filesystem::weakly_canonical(path, error) : path;
+  if (error && is_link)
+    return fail(ErrorCode::kIo, "follow '" + path.string() + "': " + error.message());
+  if (struct stat status{}; ::stat(target.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + path.string() + "' is a folder, a device or a pipe; name a file to write");
+  return target;
+}
+
 }  // namespace
 
 Result<std::string> read_text(const std::filesystem::path& path, std::uint64_t bytes_max) {
@@ -101,10 +119,17 @@ Result<std::vector<std::byte>> read_bytes(const std::filesystem::path& path,
 }
 
 Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
-  std::string temporary = path.string() + ".XXXXXX";
-  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
-  if (fd < 0) return system_error("create", path);
-  return AtomicFile(path, std::move(temporary), fd);
+  SELVAGE_TRY(const auto target, replaceable(path));
+  static std::atomic<std::uint64_t> serial{0};
+  for (int attempt = 0; attempt < kNameAttempts; ++attempt) {
+    auto temporary = target.string() + "." + std::to_string(::getpid()) + "-" +
+                     std::to_string(serial.fetch_add(1)) + ".tmp";
+    // 0666 less the umask, as every program makes new files.
+    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd >= 0) return AtomicFile(path, std::move(temporary), fd);
+    if (errno != EEXIST) return system_error("create", path);
+  }
+  return system_error("create", path);
 }
 
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
@@ -122,13 +147,16 @@ Result<void> AtomicFile::append(std::span<const std::byte> piece) {
 }
 
 Result<void> AtomicFile::commit(const std::filesystem::path& path) {
-  if (::fchmod(fd_, 0644) != 0) return system_error("write", path);
+  SELVAGE_TRY(const auto target, replaceable(path));
+  if (struct stat old{};
+      ::stat(target.c_str(), &old) == 0 && ::fchmod(fd_, old.st_mode & kPermissionBits) != 0)
+    return system_error("write", path);
   if (::fsync(fd_) != 0) return system_error("sync", path);
   // close() may report what an earlier write left behind.
   if (::close(std::exchange(fd_, -1)) != 0) return system_error("write", path);
-  if (::rename(temporary_.c_str(), path.c_str()) != 0) return system_error("write", path);
+  if (::rename(temporary_.c_str(), target.c_str()) != 0) return system_error("write", path);
   temporary_.clear();
-  const auto folder = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  const auto folder = target.has_parent_path() ? target.parent_path() : std::filesystem::path(".");
   const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid() || ::fsync(directory.value()) != 0) return system_error("sync", folder);
   return {};

@@ -22,6 +22,8 @@ namespace selvage {
 /// Writes a temporary file beside `path`, syncs it, renames it over `path` and syncs the folder:
 /// after a crash, `path` holds the old content or the new, never a part. On failure (kIo,
 /// kResourceExhausted when the disk is full) `path` is untouched and the temporary file is gone.
+/// A symbolic link stays, what it leads to is replaced; an existing file keeps its permissions.
+/// kInvalidArgument for a device, a pipe or a folder.
 [[nodiscard]] Result<void> write_atomically(const std::filesystem::path& path,
                                             std::span<const std::byte> content);
 [[nodiscard]] Result<void> write_atomically(const std::filesystem::path& path,

@@ -63,6 +63,21 @@ TEST_F(FileTest, ErrorsNameThePath) {
   EXPECT_EQ(write_atomically(folder_ / "no" / "where", "x").error().code, ErrorCode::kNotFound);
 }
 
+TEST_F(FileTest, ReplacesOnlyRegularFilesAndBehindLinks) {
+  EXPECT_EQ(write_atomically("/dev/null", "x").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+  EXPECT_EQ(write_atomically(folder_, "x").error().code, ErrorCode::kInvalidArgument);
+
+  const auto target = folder_ / "target", link = folder_ / "link";
+  ASSERT_TRUE(write_atomically(target, "old"));
+  fs::permissions(target, fs::perms::owner_read | fs::perms::owner_write);
+  fs::create_symlink("target", link);
+  ASSERT_TRUE(write_atomically(link, "new"));
+  EXPECT_TRUE(fs::is_symlink(link));
+  EXPECT_EQ(read_text(target).value(), "new");
+  EXPECT_EQ(fs::status(target).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+}
+
 TEST_F(FileTest, ReadsAreBounded) {
   const auto path = folder_ / "big";
   ASSERT_TRUE(write_atomically(path, std::string(1000, 'x')));

@@ -2,6 +2,9 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <set>
+#include <string>
 
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -10,6 +13,7 @@ namespace selvage::log {
 namespace {
 
 std::atomic<Format> g_format{Format::kText};
+constexpr std::size_t kLinesRemembered = 1000;
 
 spdlog::logger& logger() {
   static const auto instance = [] {
@@ -55,9 +59,7 @@ void append_quoted(std::string& out, std::string_view text) {
   out += '"';
 }
 
-void write(Level level, std::string_view message, Fields fields) {
-  const auto severity = to_spdlog(level);
-  if (!logger().should_log(severity)) return;
+std::string line_of(std::string_view message, Fields fields) {
   std::string line;
   if (g_format.load() == Format::kJson) {
     line += "\"message\":";
@@ -81,7 +83,12 @@ void write(Level level, std::string_view message, Fields fields) {
       }
     }
   }
-  logger().log(severity, "{}", line);
+  return line;
+}
+
+void write(Level level, std::string_view message, Fields fields) {
+  const auto severity = to_spdlog(level);
+  if (logger().should_log(severity)) logger().log(severity, "{}", line_of(message, fields));
 }
 
 }  // namespace
@@ -105,6 +112,16 @@ void warning(std::string_view message, Fields fields) {
 }
 void error(std::string_view message, Fields fields) {
   write(Level::kError, message, fields);
+}
+void warning_once(std::string_view message, Fields fields) {
+  static std::mutex mutex;
+  static std::set<std::string> written;
+  {
+    const std::scoped_lock lock(mutex);
+    if (written.size() >= kLinesRemembered || !written.insert(line_of(message, fields)).second)
+      return;
+  }
+  write(Level::kWarning, message, fields);
 }
 
 }  // namespace selvage::log

@@ -24,4 +24,7 @@ void info(std::string_view message, Fields fields = {});
 void warning(std::string_view message, Fields fields = {});
 void error(std::string_view message, Fields fields = {});
 
+/// As warning(), but a line that this process has written before is not written again.
+void warning_once(std::string_view message, Fields fields = {});
+
 }  // namespace selvage::log

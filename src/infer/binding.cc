@@ -1,8 +1,8 @@
 // The hot path: everything is prepared in create() and set_shape(), run() only calls the runtime.
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string_view>
 #include <utility>
 
@@ -83,7 +83,28 @@ struct Binding::State {
   std::vector<Slot> inputs, outputs;
   std::vector<const OrtValue*> input_values;
   std::vector<OrtValue*> output_values;
-  std::atomic<bool> cancelled{false};
+
+  std::mutex mutex;  ///< Between run() and cancel().
+  bool running = false;
+  bool cancelled = false;
+
+  void begin_run() {
+    const std::scoped_lock lock(mutex);
+    running = true;
+  }
+  /// Whether the run was asked to stop; the next one starts unasked.
+  [[nodiscard]] bool end_run() {
+    const std::scoped_lock lock(mutex);
+    running = false;
+    if (!cancelled) return false;
+    if (auto* status = api().RunOptionsUnsetTerminate(run_options.get()))
+      api().ReleaseStatus(status);
+    return std::exchange(cancelled, false);
+  }
+  [[nodiscard]] bool was_cancelled() {
+    const std::scoped_lock lock(mutex);
+    return cancelled;
+  }
 
   [[nodiscard]] Result<void> wrap(Slot& slot, DataType type) const {
     SELVAGE_TRY(slot.value, to_ort(TensorView{type, slot.shape, slot.bytes, {}}, session.memory));
@@ -278,6 +299,8 @@ Result<void> Binding::feed_back(std::size_t output, std::size_t input) {
   auto& from = state_->outputs[output];
   auto& to = state_->inputs[input];
   const auto& declared = state_->session.inputs[input];
+  if (declared.type == DataType::kString)
+    return fail(ErrorCode::kUnimplemented, "'" + declared.name + "' is a state of strings");
   SELVAGE_RETURN_IF_ERROR(check_fits(declared, state_->session.outputs[output].type, from.shape));
   if (from.by_runtime) {
     to.value = std::move(from.value);
@@ -295,19 +318,20 @@ Result<void> Binding::feed_back(std::size_t output, std::size_t input) {
 }
 
 void Binding::cancel() {
-  state_->cancelled.store(true);
+  const std::scoped_lock lock(state_->mutex);
+  if (!state_->running) return;
+  state_->cancelled = true;
   if (auto* status = api().RunOptionsSetTerminate(state_->run_options.get()))
     api().ReleaseStatus(status);
 }
 
 Result<void> Binding::run() {
+  state_->begin_run();
   auto done = state_->call();
-  if (!done && !state_->cancelled.load()) done = state_->call_again(std::move(done));
-  if (!done) {
-    if (!state_->cancelled.exchange(false)) return done;
-    SELVAGE_RETURN_IF_ERROR(to_result(api().RunOptionsUnsetTerminate(state_->run_options.get())));
-    return fail(ErrorCode::kCancelled, "the run was cancelled");
-  }
+  if (!done && !state_->was_cancelled()) done = state_->call_again(std::move(done));
+  const bool cancelled = state_->end_run();
+  if (!done && cancelled) return fail(ErrorCode::kCancelled, "the run was cancelled");
+  if (!done) return done;
   for (std::size_t i = 0; i < state_->outputs.size(); ++i)
     if (state_->outputs[i].by_runtime)
       SELVAGE_RETURN_IF_ERROR(

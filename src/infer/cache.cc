@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <random>
 #include <system_error>
+#include <vector>
 
 #if defined(__aarch64__)
 #include <sys/auxv.h>
@@ -15,6 +18,10 @@ namespace {
 
 constexpr std::array<char, 8> kMagic = {'S', 'E', 'L', 'V', 'O', 'P', 'T', '1'};
 constexpr std::size_t kHeaderBytes = kMagic.size() + crypto::Digest::kSize;
+
+constexpr std::string_view kEntrySuffix = ".opt";
+constexpr std::string_view kScratchPrefix = "scratch-";
+constexpr auto kAbandonedAfter = std::chrono::hours(1);
 
 }  // namespace
 
@@ -52,7 +59,7 @@ std::string cpu_features() {
 }
 
 std::filesystem::path ModelCache::path_of(const crypto::Digest& key) const {
-  return folder_ / (key.hex() + ".opt");
+  return folder_ / (key.hex() + std::string(kEntrySuffix));
 }
 
 std::optional<CacheEntry> ModelCache::find(const crypto::Digest& key) const {
@@ -68,6 +75,45 @@ std::optional<CacheEntry> ModelCache::find(const crypto::Digest& key) const {
   return CacheEntry{*std::move(file), payload};
 }
 
+std::filesystem::path ModelCache::scratch_path() const {
+  // Process numbers repeat between containers that share a folder; random numbers do not.
+  std::random_device random;
+  return folder_ / (std::string(kScratchPrefix) + std::to_string(random()) + "-" +
+                    std::to_string(random()) + ".onnx");
+}
+
+void ModelCache::sweep() const {
+  struct Entry {
+    std::filesystem::path path;
+    std::filesystem::file_time_type written;
+    std::uintmax_t bytes = 0;
+  };
+  std::vector<Entry> entries;
+  std::uintmax_t total = 0;
+  std::error_code error;
+  const auto now = std::filesystem::file_time_type::clock::now();
+  for (auto it = std::filesystem::directory_iterator(folder_, error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
+    std::error_code gone;  // Another process may sweep as well.
+    Entry entry{it->path(), it->last_write_time(gone), it->file_size(gone)};
+    if (gone) continue;
+    const auto name = entry.path.filename().string();
+    const bool temporary = name.starts_with(kScratchPrefix) || name.ends_with(".tmp");
+    if (temporary && now - entry.written > kAbandonedAfter) {
+      std::filesystem::remove(entry.path, gone);
+    } else if (name.ends_with(kEntrySuffix)) {
+      total += entry.bytes;
+      entries.push_back(std::move(entry));
+    }
+  }
+  std::ranges::sort(entries, {}, &Entry::written);
+  for (const auto& entry : entries) {
+    if (total <= kBytesMax) break;
+    std::filesystem::remove(entry.path, error);
+    total -= entry.bytes;
+  }
+}
+
 Result<void> ModelCache::store(const crypto::Digest& key,
                                std::span<const std::byte> payload) const {
   std::error_code error;
@@ -80,7 +126,9 @@ Result<void> ModelCache::store(const crypto::Digest& key,
   entry.insert(entry.end(), magic.begin(), magic.end());
   entry.insert(entry.end(), digest.bytes().begin(), digest.bytes().end());
   entry.insert(entry.end(), payload.begin(), payload.end());
-  return write_atomically(path_of(key), entry);
+  SELVAGE_RETURN_IF_ERROR(write_atomically(path_of(key), entry));
+  sweep();
+  return {};
 }
 
 }  // namespace selvage::infer

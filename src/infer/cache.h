@@ -41,6 +41,14 @@ class ModelCache {
                                    std::span<const std::byte> payload) const;
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
 
+  /// Makes room: removes what crashed writers left behind, and the oldest entries above kBytesMax.
+  /// store() calls it.
+  void sweep() const;
+  /// A name for a temporary file that no other thread or process uses; sweep() knows it.
+  [[nodiscard]] std::filesystem::path scratch_path() const;
+
+  static constexpr std::uint64_t kBytesMax = std::uint64_t{2} << 30;
+
  private:
   [[nodiscard]] std::filesystem::path path_of(const crypto::Digest& key) const;
   std::filesystem::path folder_;

@@ -19,6 +19,15 @@ std::string name_from(const std::filesystem::path& file) {
   return folder.empty() ? "model" : folder;
 }
 
+/// For measuring thread counts on models that take pictures of any size; 0 for other models.
+std::int64_t usual_side(const ModelCard& card) {
+  constexpr int kSide = 640;
+  const auto* image = std::get_if<ImageInput>(&card.input.kind);
+  if (image == nullptr) return 0;
+  const int side = std::min(kSide, image->max_side);
+  return std::max(side / image->multiple_of, 1) * image->multiple_of;
+}
+
 }  // namespace
 
 std::string_view to_string(Stage stage) {
@@ -40,6 +49,7 @@ Result<std::unique_ptr<Model>> Model::load(Runtime& runtime, const std::filesyst
   auto session = options.session;
   model->card_.session.apply_to(session);
   options.overrides.apply_to(session);
+  if (session.usual_side == 0) session.usual_side = usual_side(model->card_);
   SELVAGE_TRY(model->session_, Session::load(runtime, file, session));
   model->name_ = !options.name.empty()        ? options.name
                  : !model->card_.name.empty() ? model->card_.name

@@ -114,7 +114,8 @@ class AnomalyDecoder final : public Postprocessor {
   Result<Prediction> decode(Outputs outputs, const Frame&) override {
     SELVAGE_TRY(const auto values, as_floats(outputs[tensor_], scratch_));
     if (values.empty()) return fail(ErrorCode::kInvalidArgument, "the model gave no anomaly score");
-    const float score = values[index_of_max(values)];
+    const auto broken = std::ranges::find_if(values, [](float value) { return std::isnan(value); });
+    const float score = broken != values.end() ? *broken : values[index_of_max(values)];
     // A score that is not a number is not normal.
     return Anomaly{
         .score = score, .threshold = card_.threshold, .anomalous = !(score < card_.threshold)};

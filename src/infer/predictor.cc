@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <optional>
 #include <string>
 
@@ -73,8 +74,13 @@ struct RawInputs {
 
 using Encoder = std::variant<RawInputs, ImagePreprocessor, AudioWindow, TableEncoder>;
 
-/// The windows' classes, each with its best score.
+/// The windows' classes, each with its best score; the most anomalous window; else the last window.
 void keep_best(Prediction& kept, Prediction&& next, std::size_t top) {
+  if (const auto* worst = std::get_if<Anomaly>(&kept)) {
+    const auto& anomaly = std::get<Anomaly>(next);
+    if (!(anomaly.score <= worst->score) && !std::isnan(worst->score)) kept = std::move(next);
+    return;
+  }
   auto* before = std::get_if<Classification>(&kept);
   auto* after = std::get_if<Classification>(&next);
   if (!before || !after) {

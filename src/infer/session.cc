@@ -1,10 +1,7 @@
 #include "infer/session.h"
 
 #include <algorithm>
-#include <atomic>
 #include <system_error>
-
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -93,16 +90,9 @@ Result<ort::Handle<OrtSession>> create(const OrtEnv* environment, std::span<cons
   return ort::Handle<OrtSession>(session);
 }
 
-/// A name in `folder` that no other thread or process uses.
-std::filesystem::path scratch_file(const std::filesystem::path& folder) {
-  static std::atomic<std::uint64_t> serial{0};
-  return folder /
-         ("scratch-" + std::to_string(::getpid()) + "-" + std::to_string(serial++) + ".onnx");
-}
-
 void warn_not_cached(const ModelCache& cache, const Error& reason) {
-  log::warning("the optimised model is not cached; the next start will be slower",
-               {{"folder", cache.folder().string()}, {"reason", reason.message}});
+  log::warning_once("the optimised model is not cached; the next start will be slower",
+                    {{"folder", cache.folder().string()}, {"reason", reason.message}});
 }
 
 /// Creates a session and stores its optimised graph. Fails also when the graph cannot be written,
@@ -114,7 +104,7 @@ Result<ort::Handle<OrtSession>> create_and_store(const OrtEnv* environment,
                                                  const crypto::Digest& key) {
   std::error_code error;
   std::filesystem::create_directories(cache.folder(), error);
-  const auto scratch = scratch_file(cache.folder());
+  const auto scratch = cache.scratch_path();
   SELVAGE_RETURN_IF_ERROR(to_result(api().SetOptimizedModelFilePath(options, scratch.c_str())));
   auto session = create(environment, model, options);
   if (session) {
@@ -198,6 +188,7 @@ Result<std::unique_ptr<Session>> Session::open(Runtime& runtime, std::span<const
     const auto trial = [&](int threads) {
       auto fixed = state->options;
       fixed.threads = threads;
+      fixed.profile_prefix.clear();  // Trials are not what the user wants to see.
       return open(runtime, model, folder, fixed);
     };
     SELVAGE_TRY(state->options.threads, tuned_threads(model, state->options, trial));

@@ -42,6 +42,9 @@ struct SessionOptions {
   /// That compute one run, the caller included; 1 to 256. 0 = what was measured to be fastest on
   /// this machine, remembered in the cache (tune.h); without a cache folder 0 means 1.
   int threads = 0;
+  /// For that measurement: the size of open dimensions other than the first (pictures of any size).
+  /// 0 = unknown, and a model that leaves such dimensions open gets one thread.
+  std::int64_t usual_side = 0;
   std::optional<std::uint32_t> spin_us;  ///< Overrides the profile's; 0 = never spin.
   Arena arena = Arena::kGrowAsNeeded;
   bool flush_denormals = true;    ///< Treat denormal numbers as zero on all compute threads.
@@ -168,7 +171,8 @@ class Binding {
   /// Gives an input a new shape (and new, zeroed memory of ours).
   [[nodiscard]] Result<void> set_shape(std::size_t index, Shape shape);
 
-  /// Asks a run in progress on another thread to stop soon: it ends with kCancelled.
+  /// Asks a run in progress on another thread to stop soon: it ends with kCancelled. Between runs
+  /// it does nothing.
   void cancel();
 
   [[nodiscard]] Result<void> run();

@@ -97,13 +97,13 @@ void append_providers(OrtSessionOptions* options, const std::vector<std::string>
     const auto full = full_name(name, available);
     if (full == "CPUExecutionProvider") return;
     if (full.empty()) {
-      log::warning("this ONNX Runtime lacks the execution provider; using the next",
-                   {{"provider", name}});
+      log::warning_once("this ONNX Runtime lacks the execution provider; using the next",
+                        {{"provider", name}});
       continue;
     }
     if (const auto appended = append_provider(options, full); !appended)
-      log::warning("the execution provider cannot be used; using the next",
-                   {{"provider", full}, {"reason", appended.error().message}});
+      log::warning_once("the execution provider cannot be used; using the next",
+                        {{"provider", full}, {"reason", appended.error().message}});
   }
 }
 
@@ -185,8 +185,16 @@ crypto::Digest cache_key(const crypto::Digest& model, const SessionOptions& opti
   add(Runtime::version());
   add(cpu_features());
   add(std::to_string(static_cast<int>(options.optimization)));
-  for (const auto& [name, size] : options.dimensions) add(name + "=" + std::to_string(size));
-  for (const auto& [key, value] : options.config) add(key + "=" + value);
+  for (const auto& [name, size] : options.dimensions) {
+    add("dimension");
+    add(name);
+    add(std::to_string(size));
+  }
+  for (const auto& [key, value] : options.config) {
+    add("config");
+    add(key);
+    add(value);
+  }
   return hash.finish();
 }
 

@@ -386,6 +386,55 @@ TEST_F(SessionTest, ACacheThatCannotBeWrittenCostsOnlyTime) {
   EXPECT_FALSE((*session)->loaded_from_cache());
 }
 
+TEST_F(SessionTest, WhatACrashLeftInTheCacheIsSweptAway) {
+  const auto cache_folder = folder_ / "cache";
+  const ModelCache cache(cache_folder);
+  ASSERT_TRUE(cache.store(crypto::sha256("a"), std::as_bytes(std::span("payload"))));
+  const auto old_scratch = cache.scratch_path(), new_scratch = cache.scratch_path();
+  ASSERT_TRUE(write_atomically(old_scratch, "left behind"));
+  ASSERT_TRUE(write_atomically(new_scratch, "being written"));
+  fs::last_write_time(old_scratch, fs::file_time_type::clock::now() - std::chrono::hours(2));
+  cache.sweep();
+  EXPECT_FALSE(fs::exists(old_scratch));
+  EXPECT_TRUE(fs::exists(new_scratch));
+  EXPECT_TRUE(cache.find(crypto::sha256("a")));
+}
+
+TEST_F(SessionTest, OptionsOfDifferentKindsNeverShareAnEntry) {
+  const auto model = graph::testing::conv_model().bytes();
+  const auto cache = folder_ / "cache";
+  ASSERT_TRUE(Session::load(runtime(), model,
+                            {.threads = 1, .dimensions = {{"a", 1}}, .cache_folder = cache}));
+  const auto other = Session::load(runtime(), model,
+                                   {.threads = 1, .config = {{"a", "1"}}, .cache_folder = cache});
+  ASSERT_TRUE(other) << other.error().message;
+  EXPECT_FALSE((*other)->loaded_from_cache());
+}
+
+TEST_F(SessionTest, OpenSidesAreMeasuredAtTheirUsualSizeOrNotAtAll) {
+  auto builder = ModelBuilder();
+  builder.input("x", DataType::kFloat32, {1, 1, -1, -1})
+      .node("Relu", {"x"}, {"y"})
+      .output("y", DataType::kFloat32, {1, 1, -1, -1});
+  const auto model = builder.bytes();
+  const SessionOptions unknown{.cache_folder = folder_ / "cache"};
+  EXPECT_EQ(Session::load(runtime(), model, unknown).value()->options().threads, 1);
+  const auto before = files_in(unknown.cache_folder);  // The graph alone: nothing was measured.
+  EXPECT_EQ(before, 1u);
+  ASSERT_TRUE(
+      Session::load(runtime(), model, {.usual_side = 64, .cache_folder = unknown.cache_folder}));
+  EXPECT_EQ(files_in(unknown.cache_folder), 2u);
+}
+
+TEST_F(SessionTest, CancelBetweenRunsDoesNothing) {
+  const auto session = Session::load(runtime(), graph::testing::conv_model().bytes());
+  ASSERT_TRUE(session);
+  const auto binding = Binding::create(**session);
+  ASSERT_TRUE(binding);
+  (*binding)->cancel();
+  EXPECT_TRUE((*binding)->run());
+}
+
 TEST_F(SessionTest, MeasuredThreadsAreRemembered) {
   const SessionOptions options{.cache_folder = folder_ / "cache"};
   const auto model = graph::testing::conv_model().bytes();

@@ -30,6 +30,7 @@ crypto::Digest tuning_key(std::span<const std::byte> model, const SessionOptions
   crypto::Sha256 hash;
   hash.update("threads ");
   hash.update(cache_key(crypto::sha256(model), options).hex());
+  hash.update(" side " + std::to_string(options.usual_side));
   hash.update(" cores " + std::to_string(cores()));
   hash.update(" spin " + std::to_string(options.spin_us.value_or(0)));
   for (const auto& provider : options.providers) hash.update(" on " + provider);
@@ -47,9 +48,27 @@ std::optional<int> remembered(const ModelCache& cache, const crypto::Digest& key
   return threads;
 }
 
+/// What the model usually takes: one item, and open sides as the options say. Nothing when they do
+/// not say and the model has open sides.
+std::optional<std::vector<Shape>> usual_shapes(const Session& session, std::int64_t usual_side) {
+  std::vector<Shape> shapes;
+  for (const auto& input : session.inputs()) {
+    auto shape = input.shape;
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      if (shape[i] >= 0) continue;
+      if (i > 0 && usual_side == 0) return std::nullopt;
+      shape[i] = i == 0 ? 1 : usual_side;
+    }
+    shapes.push_back(std::move(shape));
+  }
+  return shapes;
+}
+
 /// The median time of a run on zeros, or nothing when the model cannot run on them.
-std::optional<steady_clock::duration> median_run(const Session& session) {
-  const auto binding = Binding::create(session);
+std::optional<steady_clock::duration> median_run(const Session& session, std::int64_t usual_side) {
+  const auto shapes = usual_shapes(session, usual_side);
+  if (!shapes) return std::nullopt;
+  const auto binding = Binding::create(session, *shapes);
   if (!binding) return std::nullopt;
   for (int i = 0; i < kWarmUpRuns; ++i)
     if (!(*binding)->run()) return std::nullopt;
@@ -78,8 +97,8 @@ Result<int> tuned_threads(
   std::optional<steady_clock::duration> best_time;
   for (int threads = 1; threads <= cores(); threads *= 2) {
     SELVAGE_TRY(const auto session, load(threads));
-    const auto time = median_run(*session);
-    if (!time) break;
+    const auto time = median_run(*session, options.usual_side);
+    if (!time) return 1;
     const auto seconds = std::chrono::duration<double>(*time).count();
     if (!best_time || seconds < kTuneGain * std::chrono::duration<double>(*best_time).count()) {
       best = threads;
@@ -88,8 +107,8 @@ Result<int> tuned_threads(
   }
   const auto text = std::to_string(best);
   if (const auto stored = cache.store(key, std::as_bytes(std::span(text))); !stored)
-    log::warning("the measured thread count is not remembered",
-                 {{"reason", stored.error().message}});
+    log::warning_once("the measured thread count is not remembered",
+                      {{"reason", stored.error().message}});
   return best;
 }
 

@@ -12,8 +12,8 @@ namespace selvage::infer {
 
 /// Loads the model with 1, 2, 4, ... threads up to the number of cores, runs it for at
 /// most kTuneTime each, and returns the smallest count that no larger one beats by kTuneGain at the
-/// median. 1 without a cache folder, and for a model that cannot run on zeros of its declared
-/// shapes. Errors are those of loading the model.
+/// median. 1 without a cache folder, and, not remembered, for a model that cannot run on zeros of
+/// its usual shapes. Errors are those of loading the model.
 [[nodiscard]] Result<int> tuned_threads(
     std::span<const std::byte> model, const SessionOptions& options,
     const std::function<Result<std::unique_ptr<Session>>(int threads)>& load);
