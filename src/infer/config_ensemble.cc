@@ -89,6 +89,8 @@ class Planner {
     for (const auto& port : plan_.signature.outputs) {
       SELVAGE_TRY(const auto tensor,
                   use(port.name, {port.name, port.type, port.client}, "the ensemble's output"));
+      if (std::ranges::find(plan_.inputs, tensor) != plan_.inputs.end())
+        return invalid("output " + in_quotes(port.name) + " is an input of the ensemble itself");
       plan_.outputs.push_back(tensor);
     }
     return check_used();
@@ -303,7 +305,6 @@ class EnsembleJob final : public Job {
       }
       response.outputs.push_back({ports[port].name, view});
     }
-    // An output may also be an input that is passed through: the job keeps the request.
     response.memory = shared_from_this();
     const auto total = clock_.steady_now() - submitted;
     const StatisticsRecorder::Request request{.queue = times_.queue, .total = total};
@@ -320,6 +321,10 @@ class EnsembleJob final : public Job {
   void deliver(Result<InferenceResponse> result) {
     callback_(std::move(result));
     callback_ = nullptr;
+    // The response may keep this job, and be kept by the job that this one's request keeps:
+    // ensembles in ensembles would never be freed.
+    request_.inputs.clear();
+    request_.keepalive.reset();
     pass = GatePass();
   }
 

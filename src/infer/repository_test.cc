@@ -131,7 +131,13 @@ class RepositoryTest : public testing::Test {
       text += (text.empty() ? "" : " ") + std::to_string(std::lround(value));
     return text;
   }
+  /// When what is being unloaded is gone: a worker may hold on to it for a moment.
   std::vector<std::string> states() {
+    const auto leaving = [](const IndexEntry& entry) {
+      return entry.state == ModelState::kUnloading;
+    };
+    for (int i = 0; i < 1'000 && std::ranges::any_of(repository_->index(), leaving); ++i)
+      std::this_thread::sleep_for(milliseconds(5));
     std::vector<std::string> states;
     for (const auto& entry : repository_->index())
       states.push_back(entry.name + ":" + entry.version + ":" +
