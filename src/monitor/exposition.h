@@ -1,5 +1,5 @@
 // Metrics as text for Prometheus (exposition format 0.0.4), written at the moment they are asked
-// for from the counters that each domain keeps anyway. docs/adr/0005-metrics-exposition.md says why
+// for from the counters that each domain keeps anyway. docs/adr/0002-metrics-without-a-registry.md says why
 // there is no registry.
 //
 //   Exposition page;

@@ -1,0 +1,293 @@
+// The gRPC server over a real channel.
+#include "serve/grpc_server.h"
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/impl/codegen/client_unary_call.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "health.pb.h"
+#include "inference.pb.h"
+#include "serve/fake_backend.h"
+#include "serve/grpc_message.h"
+
+namespace selvage::serve {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+constexpr const char* kInfer = "/inference.GRPCInferenceService/ModelInfer";
+
+class GrpcServerTest : public testing::Test {
+ protected:
+  void SetUp() override { start({}); }
+  void TearDown() override {
+    backend_.release();
+    server_.reset();
+  }
+  void start(const GrpcLimits& limits) {
+    server_.reset();
+    auto server =
+        GrpcServer::start({.port = 0, .threads = 2, .limits = limits}, services_, nullptr);
+    ASSERT_TRUE(server) << server.error().message;
+    server_ = *std::move(server);
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);
+    channel_ = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(server_->port()),
+                                         grpc::InsecureChannelCredentials(), arguments);
+  }
+  // One call of any method with any bytes.
+  grpc::Status call(const char* method, grpc::ByteBuffer request, grpc::ByteBuffer* reply,
+                    grpc::ClientContext& context) {
+    const grpc::internal::RpcMethod rpc(method, grpc::internal::RpcMethod::NORMAL_RPC);
+    return grpc::internal::BlockingUnaryCall(channel_.get(), rpc, &context, request, reply);
+  }
+  template <typename Reply, typename Request>
+  grpc::Status call(const char* method, const Request& request, Reply* reply = nullptr) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + seconds(20));
+    grpc::ByteBuffer bytes;
+    const auto status = call(method, to_buffer(request), &bytes, context);
+    if (status.ok() && reply) {
+      EXPECT_TRUE(parse_message(bytes, *reply));
+    }
+    return status;
+  }
+  grpc::Status infer(const inference::ModelInferRequest& request,
+                     inference::ModelInferResponse* reply = nullptr) {
+    return call<inference::ModelInferResponse>(kInfer, request, reply);
+  }
+  static inference::ModelInferRequest request(std::size_t floats = 2) {
+    inference::ModelInferRequest made;
+    made.set_model_name("identity");
+    made.set_id("7");
+    auto& input = *made.add_inputs();
+    input.set_name("IN");
+    input.set_datatype("FP32");
+    input.add_shape(1);
+    input.add_shape(static_cast<std::int64_t>(floats));
+    made.add_raw_input_contents(std::string(4 * floats, '\x01'));
+    return made;
+  }
+
+  FakeBackend backend_;
+  SharedMemory shared_{SharedMemoryAccess::kAllowed};
+  Tasks loading_{"load", 1, 4};
+  Tasks decoding_{"decode", 1, 4};
+  Services services_{backend_, shared_, nullptr, loading_, decoding_, "0"};
+  std::unique_ptr<GrpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+TEST_F(GrpcServerTest, InfersSmallAndLargeTensors) {
+  for (const std::size_t floats : {0u, 1u, 2u, 1024u, 1025u, 150'000u, 4'000'000u}) {
+    inference::ModelInferResponse reply;
+    const auto made = request(floats);
+    const auto status = infer(made, &reply);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    EXPECT_EQ(reply.id(), "7");
+    EXPECT_EQ(reply.model_version(), "1");
+    ASSERT_EQ(reply.raw_output_contents_size(), 1);
+    EXPECT_EQ(reply.raw_output_contents(0), made.raw_input_contents(0));
+    EXPECT_EQ(reply.outputs(0).shape(1), static_cast<std::int64_t>(floats));
+  }
+}
+
+TEST_F(GrpcServerTest, TakesTypedContents) {
+  auto typed = request();
+  typed.clear_raw_input_contents();
+  auto& contents = *typed.mutable_inputs(0)->mutable_contents();
+  contents.add_fp32_contents(1);
+  contents.add_fp32_contents(2.5);
+  inference::ModelInferResponse reply;
+  ASSERT_TRUE(infer(typed, &reply).ok());
+  const float expected[] = {1, 2.5};
+  EXPECT_EQ(reply.raw_output_contents(0),
+            std::string(reinterpret_cast<const char*>(expected), sizeof(expected)));
+}
+
+TEST_F(GrpcServerTest, AnswersHealthMetadataConfigAndStatistics) {
+  using grpc::health::v1::HealthCheckRequest;
+  using grpc::health::v1::HealthCheckResponse;
+  HealthCheckRequest check;
+  HealthCheckResponse health;
+  ASSERT_TRUE(call("/grpc.health.v1.Health/Check", check, &health).ok());
+  EXPECT_EQ(health.status(), HealthCheckResponse::SERVING);
+  check.set_service("nobody");
+  EXPECT_EQ(call("/grpc.health.v1.Health/Check", check, &health).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+  backend_.set_ready(false);
+  check.set_service("");
+  ASSERT_TRUE(call("/grpc.health.v1.Health/Check", check, &health).ok());
+  EXPECT_EQ(health.status(), HealthCheckResponse::NOT_SERVING);
+
+  inference::ModelMetadataRequest which;
+  which.set_name("identity");
+  inference::ModelMetadataResponse metadata;
+  ASSERT_TRUE(call("/inference.GRPCInferenceService/ModelMetadata", which, &metadata).ok());
+  EXPECT_EQ(metadata.inputs(0).datatype(), "FP32");
+  which.set_version("v1");
+  EXPECT_EQ(call("/inference.GRPCInferenceService/ModelMetadata", which, &metadata).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+  inference::ModelConfigRequest configured;
+  configured.set_name("identity");
+  inference::ModelConfigResponse config;
+  ASSERT_TRUE(call("/inference.GRPCInferenceService/ModelConfig", configured, &config).ok());
+  EXPECT_EQ(config.config().max_batch_size(), 8);
+  EXPECT_EQ(config.config().input(0).data_type(), inference::TYPE_FP32);
+  inference::ModelStatisticsResponse stats;
+  ASSERT_TRUE(call("/inference.GRPCInferenceService/ModelStatistics",
+                   inference::ModelStatisticsRequest(), &stats)
+                  .ok());
+  EXPECT_EQ(stats.model_stats(0).name(), "identity");
+}
+
+TEST_F(GrpcServerTest, NamesTheTensorAndTheReason) {
+  struct Bad {
+    std::string reason;
+    std::function<void(inference::ModelInferRequest&)> spoil;
+  };
+  const std::vector<Bad> cases = {
+      {"takes 8 bytes", [](auto& r) { r.set_raw_input_contents(0, "1234567"); }},
+      {"has no entry", [](auto& r) { *r.add_inputs() = r.inputs(0); }},
+      {"belong to no input", [](auto& r) { r.add_raw_input_contents("x"); }},
+      {"unknown datatype", [](auto& r) { r.mutable_inputs(0)->set_datatype("FP33"); }},
+      {"not a size", [](auto& r) { r.mutable_inputs(0)->set_shape(0, -1); }},
+      {"not a size",
+       [](auto& r) {
+         r.mutable_inputs(0)->set_shape(0, INT64_MAX);
+         r.mutable_inputs(0)->set_shape(1, INT64_MAX);
+       }},
+      {"typed contents beside",
+       [](auto& r) { r.mutable_inputs(0)->mutable_contents()->add_fp32_contents(1); }},
+      {"'contents' has 0 elements", [](auto& r) { r.clear_raw_input_contents(); }},
+      {"300 is not a value of type UINT8",
+       [](auto& r) {
+         r.clear_raw_input_contents();
+         auto& input = *r.mutable_inputs(0);
+         input.set_datatype("UINT8");
+         input.mutable_contents()->add_uint_contents(300);
+         input.mutable_contents()->add_uint_contents(3);
+       }},
+      {"send raw_input_contents",
+       [](auto& r) {
+         r.clear_raw_input_contents();
+         r.mutable_inputs(0)->set_datatype("FP16");
+       }},
+      {"'timeout'", [](auto& r) { (*r.mutable_parameters())["timeout"].set_int64_param(-5); }},
+      {"'priority'", [](auto& r) { (*r.mutable_parameters())["priority"].set_string_param("x"); }},
+      {"no output 'X'", [](auto& r) { r.add_outputs()->set_name("X"); }},
+  };
+  for (const auto& bad : cases) {
+    auto spoilt = request();
+    bad.spoil(spoilt);
+    const auto status = infer(spoilt);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << bad.reason;
+    EXPECT_THAT(status.error_message(), HasSubstr(bad.reason));
+  }
+  auto unknown = request();
+  unknown.set_model_name("nobody");
+  EXPECT_EQ(infer(unknown).error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(GrpcServerTest, RefusesWhatIsNoMessageOrNoMethod) {
+  const grpc::Slice noise(std::string(100, '\xff'));
+  grpc::ByteBuffer reply;
+  {
+    grpc::ClientContext context;
+    EXPECT_EQ(call(kInfer, grpc::ByteBuffer(&noise, 1), &reply, context).error_code(),
+              grpc::StatusCode::INVALID_ARGUMENT);
+  }
+  grpc::ClientContext context;
+  EXPECT_EQ(
+      call("/inference.GRPCInferenceService/Nothing", grpc::ByteBuffer(&noise, 1), &reply, context)
+          .error_code(),
+      grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST_F(GrpcServerTest, RefusesLargeMessagesAlsoWhenCompressed) {
+  start({.message_bytes_max = 1u << 20});
+  EXPECT_EQ(infer(request(1u << 19)).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  grpc::ClientContext context;
+  context.set_compression_algorithm(GRPC_COMPRESS_GZIP);
+  grpc::ByteBuffer reply;
+  EXPECT_FALSE(call(kInfer, to_buffer(request(1u << 24)), &reply, context).ok());
+  EXPECT_EQ(backend_.submitted(), 0);
+}
+
+TEST_F(GrpcServerTest, DeadlinesAndCancellationReachTheBackend) {
+  backend_.hold();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + milliseconds(200));
+  grpc::ByteBuffer reply;
+  EXPECT_EQ(call(kInfer, to_buffer(request()), &reply, context).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  for (int i = 0; i < 500 && backend_.cancelled() == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  EXPECT_EQ(backend_.cancelled(), 1);
+}
+
+TEST_F(GrpcServerTest, CallsAreBounded) {
+  start({.calls_max = 1});
+  backend_.hold();
+  std::jthread first([this] { EXPECT_TRUE(infer(request()).ok()); });
+  for (int i = 0; i < 500 && backend_.submitted() == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  EXPECT_EQ(infer(request()).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  backend_.release();
+}
+
+TEST_F(GrpcServerTest, StopLetsCallsEnd) {
+  backend_.hold();
+  std::jthread client([this] { EXPECT_TRUE(infer(request()).ok()); });
+  for (int i = 0; i < 500 && backend_.submitted() == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  std::jthread later([this] {
+    std::this_thread::sleep_for(milliseconds(200));
+    backend_.release();
+  });
+  server_->stop(seconds(10));
+}
+
+TEST_F(GrpcServerTest, StopCancelsWhatDoesNotEnd) {
+  backend_.hold();
+  std::jthread client([this] { EXPECT_FALSE(infer(request()).ok()); });
+  for (int i = 0; i < 500 && backend_.submitted() == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  server_->stop(milliseconds(100));
+  EXPECT_EQ(backend_.cancelled(), 1);
+}
+
+TEST_F(GrpcServerTest, ATakenPortIsAnError) {
+  const auto second = GrpcServer::start({.port = server_->port()}, services_, nullptr);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(GrpcServerTest, TokensGuardAllButProbes) {
+  const auto file = std::filesystem::temp_directory_path() /
+                    ("selvage_grpc_tokens_" + std::to_string(::getpid()));
+  std::ofstream(file) << "0123456789abcdef\n";
+  const auto tokens = Tokens::open(file);
+  std::filesystem::remove(file);
+  ASSERT_TRUE(tokens) << tokens.error().message;
+  services_.tokens = tokens->get();
+  EXPECT_EQ(infer(request()).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_TRUE(call<inference::ServerLiveResponse>("/inference.GRPCInferenceService/ServerLive",
+                                                  inference::ServerLiveRequest())
+                  .ok());
+
+  services_.tokens = nullptr;
+}
+
+}  // namespace
+}  // namespace selvage::serve
