@@ -122,10 +122,10 @@ int run_action(const CLI::App& app, const std::vector<Action>& actions, Output& 
 }  // namespace
 
 std::span<const Command* const> commands() {
-  static const std::array kCommands{&run_command(),     &bench_command(),  &serve_command(),
-                                    &inspect_command(), &doctor_command(), &completion_command(),
-                                    &man_command()};
-  return kCommands;
+  static const std::array all{&run_command(),     &bench_command(),  &serve_command(),
+                              &inspect_command(), &doctor_command(), &completion_command(),
+                              &man_command()};
+  return all;
 }
 
 std::unique_ptr<CLI::App> make_app(std::string_view version, std::vector<Action>& actions) {

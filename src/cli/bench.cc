@@ -128,11 +128,14 @@ Result<void> bench_comparison(const BenchFlags& flags, infer::Runtime& runtime, 
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
   SELVAGE_TRY(const auto comparison,
               compare(runtime, flags.workload(), options, flags.time(), output));
-  output.print(output.json() ? to_json(comparison) : to_text(comparison, output.style()));
   std::vector<PlottedLatency> curves;
+  curves.reserve(comparison.results.size());
   for (const auto& result : comparison.results)
     curves.push_back({result.setting.name(), result.load.latency});
-  return save_plot(flags, comparison.model, curves, output);
+  // First what can fail: standard output holds one JSON object, the report or the error.
+  SELVAGE_RETURN_IF_ERROR(save_plot(flags, comparison.model, curves, output));
+  output.print(output.json() ? to_json(comparison) : to_text(comparison, output.style()));
+  return {};
 }
 
 Result<void> bench(const BenchFlags& flags, Output& output) {
@@ -148,9 +151,11 @@ Result<void> bench(const BenchFlags& flags, Output& output) {
     else
       output.note("the cold start was not measured: " + cold.error().message);
   }
+  SELVAGE_RETURN_IF_ERROR(
+      save_plot(flags, report.model + " on " + report.input,
+                {{format_plural(report.callers, "caller"), report.load.latency}}, output));
   output.print(output.json() ? to_json(report) : to_text(report, output.style()));
-  return save_plot(flags, report.model + " on " + report.input,
-                   {{format_plural(report.callers, "caller"), report.load.latency}}, output);
+  return {};
 }
 
 void add_load_options(CLI::App& app, BenchFlags& flags) {

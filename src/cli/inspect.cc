@@ -162,6 +162,7 @@ std::vector<OperatorTime> by_operator(const Profile& profile) {
     time.mean += node.mean;
   }
   std::vector<OperatorTime> sorted;
+  sorted.reserve(times.size());
   for (auto& [type, time] : times) sorted.push_back(std::move(time));
   std::ranges::stable_sort(sorted, std::ranges::greater(), &OperatorTime::mean);
   return sorted;
@@ -328,7 +329,7 @@ Result<Profile> profile_model(infer::Runtime& runtime, const Report& report,
 
 Result<std::filesystem::path> model_file(const std::filesystem::path& path) {
   std::error_code ignored;
-  const auto file = std::filesystem::is_directory(path, ignored) ? path / "model.onnx" : path;
+  auto file = std::filesystem::is_directory(path, ignored) ? path / "model.onnx" : path;
   if (std::filesystem::exists(path / "ensemble.yaml", ignored) || path.extension() == ".yaml")
     return fail(ErrorCode::kInvalidArgument,
                 "'" + path.string() + "' is an ensemble: inspect the models it names one by one");

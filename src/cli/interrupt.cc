@@ -3,6 +3,9 @@
 #include <atomic>
 
 #include <signal.h>
+#include <unistd.h>
+
+#include "cli/app.h"
 
 namespace selvage::cli {
 namespace {
@@ -15,10 +18,19 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 
 void watch_interrupts() {
   struct sigaction action{};
-  action.sa_handler = [](int) { seen.store(true); };
+  action.sa_handler = [](int) { ::_exit(kExitInterrupted); };
+  sigaction(SIGALRM, &action, nullptr);
+  action.sa_handler = [](int) {
+    seen.store(true);
+    ::alarm(kGraceSeconds);
+  };
   action.sa_flags = static_cast<int>(SA_RESETHAND | SA_RESTART);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+}
+
+void take_time_to_end() {
+  ::alarm(0);
 }
 
 bool interrupted() {

@@ -3,9 +3,14 @@
 
 namespace selvage::cli {
 
-/// From now on SIGINT and SIGTERM are remembered instead of ending the process; a second one ends
-/// it at once. Call it once, before other threads start.
+inline constexpr unsigned kGraceSeconds = 2;
+
+/// From now on SIGINT and SIGTERM are remembered instead of ending the process. A second one ends
+/// it at once, and so does kGraceSeconds without an end: reading a pipe or one long run looks at
+/// nothing. Call it once, before other threads start.
 void watch_interrupts();
+/// The command saw the signal and takes the time that it needs: a server drains.
+void take_time_to_end();
 /// Safe from any thread.
 [[nodiscard]] bool interrupted();
 

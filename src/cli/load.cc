@@ -7,6 +7,7 @@
 
 #include <sys/resource.h>
 
+#include "base/exception.h"
 #include "cli/interrupt.h"
 
 namespace selvage::cli {
@@ -69,17 +70,17 @@ class Load {
     return result;
   }
 
- private:
-  [[nodiscard]] steady_clock::time_point due(std::uint64_t serial) const {
-    return start_ + nanoseconds(static_cast<std::int64_t>(1e9 * static_cast<double>(serial) /
-                                                          options_.rate));
-  }
   void stop(Error error) {
     const std::scoped_lock lock(mutex_);
     if (!error_) error_ = std::move(error);
     stopped_.store(true);
   }
 
+ private:
+  [[nodiscard]] steady_clock::time_point due(std::uint64_t serial) const {
+    return start_ + nanoseconds(static_cast<std::int64_t>(1e9 * static_cast<double>(serial) /
+                                                          options_.rate));
+  }
   const LoadOptions& options_;
   const std::function<void()>& on_done_;
   std::uint64_t runs_max_;
@@ -104,9 +105,17 @@ Result<LoadResult> apply_load(std::span<const Caller> callers, const LoadOptions
   Load load(options, on_done);
   {
     std::vector<std::jthread> threads;
-    for (std::size_t i = 1; i < callers.size(); ++i)
-      threads.emplace_back([&load, &caller = callers[i]] { load.work(caller); });
-    if (!callers.empty()) load.work(callers.front());
+    auto started = catch_to_result(ErrorCode::kResourceExhausted, [&]() -> Result<void> {
+      for (std::size_t i = 1; i < callers.size(); ++i)
+        threads.emplace_back([&load, &caller = callers[i]] { load.work(caller); });
+      return {};
+    });
+    if (!started) {
+      load.stop(std::move(started).error().with_context("start " + std::to_string(callers.size()) +
+                                                        " callers; use a smaller --concurrency"));
+    } else if (!callers.empty()) {
+      load.work(callers.front());
+    }
   }
   SELVAGE_TRY(auto result, load.result());
   result.cpu_time = cpu_time() - cpu_before;

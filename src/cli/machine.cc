@@ -41,7 +41,7 @@ std::optional<std::string> Machine::field(std::string_view path, std::string_vie
   std::istringstream lines(text(path).value_or(""));
   for (std::string line; std::getline(lines, line);) {
     if (!line.starts_with(key)) continue;
-    const auto rest = trimmed(std::string_view(line).substr(key.size()));
+    auto rest = trimmed(std::string_view(line).substr(key.size()));
     if (rest.starts_with(':')) return trimmed(std::string_view(rest).substr(1));
     if (line.size() > key.size() && line[key.size()] == ' ') return rest;
   }

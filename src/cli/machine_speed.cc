@@ -39,6 +39,7 @@ double measure_read_bandwidth(int threads) {
     const auto start = steady_clock::now();
     {
       std::vector<std::jthread> workers;
+      workers.reserve(count);
       for (const auto& array : arrays) workers.emplace_back([&] { total += sum_of(array); });
     }
     best_s = std::min(best_s, std::chrono::duration<double>(steady_clock::now() - start).count());

@@ -26,6 +26,7 @@ constexpr std::array<std::pair<std::string_view, infer::Arena>, 2> kArenas{
 template <typename Choices>
 std::vector<std::string> words_of(const Choices& choices) {
   std::vector<std::string> words;
+  words.reserve(choices.size());
   for (const auto& [word, unused] : choices) words.emplace_back(word);
   return words;
 }

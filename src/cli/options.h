@@ -10,7 +10,7 @@
 #include "base/result.h"
 #include "infer/model.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): a library's
 class App;
 class Validator;
 }  // namespace CLI

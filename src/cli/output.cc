@@ -8,15 +8,16 @@ namespace selvage::cli {
 
 void Output::print(std::string_view text) {
   out_ << text << std::flush;
+  printed_ = true;
 }
 
 void Output::note(std::string_view text) {
-  error_ << "selvage: " << text << std::endl;
+  error_ << "selvage: " << text << "\n" << std::flush;
 }
 
 void Output::print_error(const Error& error) {
   note(error.message);
-  if (!options_.json) return;
+  if (!options_.json || printed_) return;
   JsonWriter json;
   json.begin_object().key("error").begin_object();
   json.field("code", to_string(error.code)).field("message", error.message);

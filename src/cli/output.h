@@ -31,12 +31,13 @@ class Output {
   /// A remark for the person at the terminal: "selvage: <text>".
   void note(std::string_view text);
   /// The failure that ends the command: "selvage: <message>", with --json also
-  /// {"error": {"code": ..., "message": ...}} on standard output.
+  /// {"error": {"code": ..., "message": ...}} on standard output, unless a result stands there.
   void print_error(const Error& error);
 
  private:
   std::ostream& out_;
   std::ostream& error_;
+  bool printed_ = false;
   Options options_;
 };
 

@@ -23,9 +23,13 @@ std::string without_suffix(std::string text, std::string_view suffix) {
 
 /// When the warm-up's last run began and how long it took: what follows counts.
 std::int64_t warm_from(const json& events, std::uint64_t runs_ignored) {
-  for (const auto& event : events)
-    if (runs_ignored > 0 && event.value("name", "") == "model_run" && --runs_ignored == 0)
+  std::uint64_t runs = 0;
+  for (const auto& event : events) {
+    if (event.value("name", "") != "model_run") continue;
+    ++runs;
+    if (runs == runs_ignored)
       return event.at("ts").get<std::int64_t>() + event.at("dur").get<std::int64_t>();
+  }
   return 0;
 }
 

@@ -11,19 +11,19 @@ constexpr std::int64_t kDimensionMax = std::int64_t{1} << 32;
 
 Result<Shape> parse_shape(std::string_view text) {
   Shape shape;
-  const auto whole = text;
-  while (!text.empty()) {
+  for (auto rest = text;;) {
+    const auto cross = rest.find('x');
+    const auto part = rest.substr(0, cross);
     std::int64_t size = 0;
-    const auto* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, size);
-    const bool separated = stop == end || (*stop == 'x' && stop + 1 != end);
-    if (error != std::errc() || size < 0 || size > kDimensionMax || !separated)
+    const auto parsed = std::from_chars(part.data(), part.data() + part.size(), size);
+    const bool whole = parsed.ptr == part.data() + part.size();
+    if (parsed.ec != std::errc() || !whole || size < 0 || size > kDimensionMax)
       return fail(ErrorCode::kInvalidArgument,
-                  "'" + std::string(whole) + "' is no shape: write 1x3x224x224");
+                  "'" + std::string(text) + "' is no shape: write 1x3x224x224");
     shape.push_back(size);
-    text.remove_prefix(static_cast<std::size_t>(stop - text.data()) + (stop == end ? 0 : 1));
+    if (cross == std::string_view::npos) return shape;
+    rest.remove_prefix(cross + 1);
   }
-  return shape;
 }
 
 Result<void> apply_typed(const infer::Session& session, const std::string& typed,

@@ -170,15 +170,31 @@ class Runner {
     json_.field("version", subject.first_model().version()).field("path", flags_.model);
     json_.end_object().key("results").begin_array();
     for (const auto& path : flags_.inputs) {
-      SELVAGE_RETURN_IF_ERROR(run_file(path, subject, predictor));
+      if (auto done = run_file(path, subject, predictor); !done) {
+        if (flags_.inputs.size() == 1) return done;
+        report_failure(path, done.error());
+      }
       if (interrupted()) break;
     }
     json_.end_array().end_object();
     if (output_.json()) output_.print(json_.text() + "\n");
-    return {};
+    if (failures_ == 0) return {};
+    return fail(ErrorCode::kInvalidArgument, std::to_string(failures_) + " of " +
+                                                 std::to_string(flags_.inputs.size()) +
+                                                 " inputs failed");
   }
 
  private:
+  /// One bad file of many does not cost the answers for the others.
+  void report_failure(const std::string& path, const Error& error) {
+    ++failures_;
+    output_.note(error.message);
+    if (!output_.json()) return;
+    json_.begin_object().field("path", path).key("error").begin_object();
+    json_.field("code", to_string(error.code)).field("message", error.message);
+    json_.end_object().end_object();
+  }
+
   Result<void> run_file(const std::string& path, const Subject& subject,
                         SubjectPredictor& predictor) {
     SELVAGE_TRY(const auto file, InputFile::open(path, subject.first_model()));
@@ -235,6 +251,7 @@ class Runner {
 
   const RunFlags& flags_;
   Output& output_;
+  std::size_t failures_ = 0;
   JsonWriter json_;
   std::optional<DrawTarget> draw_;
 };

@@ -78,6 +78,7 @@ Result<void> run(const Chosen& chosen, const std::string& version, Output& outpu
                address(host, server->http_port()) + " grpc://" +
                address(host, server->grpc_port()) + " models=" + std::to_string(ready) + "\n");
   while (!interrupted()) std::this_thread::sleep_for(kLookInterval);
+  take_time_to_end();
   output.note("draining; a second signal ends at once");
   server->stop(milliseconds(static_cast<std::int64_t>(chosen.drain_seconds * 1000)));
   return {};

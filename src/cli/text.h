@@ -49,12 +49,13 @@ class Style {
   bool colour_;
 };
 
+/// Made from its text alone, as most cells are, or with a tone.
 struct Cell {
-  Cell(std::string cell_text,
-       Tone cell_tone =
-           Tone::kPlain)  // NOLINT(google-explicit-constructor): a cell is mostly its text
+  // NOLINTBEGIN(google-explicit-constructor): rows are lists of texts.
+  Cell(std::string cell_text, Tone cell_tone = Tone::kPlain)
       : text(std::move(cell_text)), tone(cell_tone) {}
-  Cell(const char* cell_text) : text(cell_text) {}  // NOLINT(google-explicit-constructor): as above
+  Cell(const char* cell_text) : text(cell_text) {}
+  // NOLINTEND(google-explicit-constructor)
   std::string text;
   Tone tone = Tone::kPlain;
 };

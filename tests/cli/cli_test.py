@@ -289,6 +289,37 @@ class RunTest(Case):
                 for part in parts:
                     self.assertIn(part, error)
 
+    def test_one_bad_file_does_not_cost_the_others(self):
+        good = [self.write(f"{i}.ppm", fixtures.ppm(4, 4, (255, 0, 0))) for i in range(2)]
+        cut = self.write("cut.ppm", good[0].read_bytes()[:-3])
+        arguments = ["run", self.colours(), good[0], cut, good[1]]
+        code, out, error = run(*arguments)
+        self.assertEqual(code, 1)
+        self.assertIn("0.ppm", out)
+        self.assertIn("1.ppm", out)
+        self.assertIn("cut.ppm", error)
+        self.assertIn("1 of 3 inputs failed", error)
+        code, out, _ = run(*arguments, "--json")
+        self.assertEqual(code, 1)
+        results = json.loads(out)["results"]
+        self.assertEqual([("error" in result) for result in results], [False, True, False])
+
+    def test_devices_are_not_replaced_by_pictures(self):
+        red = self.write("red.ppm", fixtures.ppm(4, 4, (255, 0, 0)))
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        self.assertIn("pipe", self.fails(1, "run", self.colours(), red, "--draw", pipe))
+        self.assertTrue(pipe.is_fifo())
+
+    def test_a_signal_ends_waiting_for_a_pipe(self):
+        pipe = self.folder / "pipe.ppm"
+        os.mkfifo(pipe)
+        process = subprocess.Popen([PROGRAM, "run", self.colours(), pipe], stderr=subprocess.PIPE)
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 130)
+
     def test_colour_on_terminals_that_want_it(self):
         red = self.write("red.ppm", fixtures.ppm(4, 4, (255, 0, 0)))
         colours = self.colours()
@@ -390,6 +421,8 @@ class BenchTest(Case):
     def test_failures(self):
         self.assertIn("no input 'z' but x", self.fails(1, "bench", self.matmul(), "--shape", "z=1x4"))
         self.assertIn("is no shape", self.fails(1, "bench", self.matmul(), "--shape", "x=1x"))
+        plot = ["--runs", "3", "--no-cold-start", "--plot", self.folder / "no/such/x.svg"]
+        self.assertIn("no/such", self.fails(1, "bench", self.matmul(), *plot))
 
     def test_ctrl_c_ends_with_what_was_measured(self):
         process = subprocess.Popen(
