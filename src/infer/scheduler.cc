@@ -91,6 +91,7 @@ void Scheduler::submit(const std::shared_ptr<Job>& job) {
   Jobs expired;
   Result<void> pushed;
   bool call = false;
+  bool company = false;
   std::optional<SteadyTime> alarm;
   {
     const std::scoped_lock lock(mutex_);
@@ -102,9 +103,11 @@ void Scheduler::submit(const std::shared_ptr<Job>& job) {
       pushed = queue_->push(job);
     job->state = pushed ? Job::State::kQueued : Job::State::kAnswered;
     call = claim_worker();
+    company = queue_->size() >= awaited_;
     alarm = claim_alarm(queue_->next_expiry());
   }
   if (call) pool_.post(shared_from_this());
+  if (company) company_.notify_all();
   if (alarm) pool_.wake_at(*alarm, weak_from_this());
   fail_expired(expired);
   if (!pushed) fail(*job, std::move(pushed).error());
@@ -132,6 +135,7 @@ void Scheduler::close() {
     for (const auto& job : queued) job->state = Job::State::kAnswered;
     for (auto* batch : running_) batch->cancel_all();
   }
+  company_.notify_all();
   for (const auto& job : queued) fail(*job, {ErrorCode::kUnavailable, "the server is stopping"});
 }
 
@@ -187,8 +191,19 @@ bool Scheduler::work() {
   return end(batch);
 }
 
+void Scheduler::await_company(std::size_t jobs, std::chrono::nanoseconds ran) {
+  const auto wait = std::min<std::chrono::nanoseconds>(ran / kCompanyWaitPart, kCompanyWaitMax);
+  if (jobs < 2 || wait < kCompanyWaitMin) return;
+  std::unique_lock lock(mutex_);
+  if (awaited_ != SIZE_MAX) return;  // One worker waits; the others take what there is.
+  awaited_ = jobs;
+  company_.wait_for(lock, wait, [&] { return closed_ || queue_->size() >= jobs; });
+  awaited_ = SIZE_MAX;
+}
+
 bool Scheduler::end(Batch& batch) {
   const auto now = clock_.steady_now();
+  await_company(batch.jobs.size(), now - batch.taken);
   std::optional<SteadyTime> alarm;
   bool again = false;
   {

@@ -2,7 +2,7 @@
 // keeps deadlines, cancels. Internal to the serving core.
 #pragma once
 
-#include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -50,6 +50,14 @@ class OrderedAnswers {
 /// workers serve the model; of those, as many are called as there is work for.
 class Scheduler final : public WorkerPool::Task, public std::enable_shared_from_this<Scheduler> {
  public:
+  /// Clients that were answered together tend to ask together again, but a worker that takes the
+  /// next batch at once finds the first few of them only. So after a batch of several requests it
+  /// gives the others up to this part of the time that the batch took. Runs for which that is less
+  /// than kCompanyWaitMin are not worth a sleep. A lone request never waits.
+  static constexpr int kCompanyWaitPart = 8;
+  static constexpr std::chrono::microseconds kCompanyWaitMin{20};
+  static constexpr std::chrono::microseconds kCompanyWaitMax{1'000};
+
   struct Options {
     std::size_t instances = 1;
     bool preserve_ordering = false;
@@ -89,6 +97,8 @@ class Scheduler final : public WorkerPool::Task, public std::enable_shared_from_
   void expire(SteadyTime now, Jobs& expired);
 
   void fail_expired(const Jobs& expired);
+  /// Lets the clients of a batch that took `ran` come back before the next batch is taken.
+  void await_company(std::size_t jobs, std::chrono::nanoseconds ran);
   /// After a batch has run; whether its worker is wanted again.
   [[nodiscard]] bool end(Batch& batch);
 
@@ -105,6 +115,8 @@ class Scheduler final : public WorkerPool::Task, public std::enable_shared_from_
   std::size_t called_ = 0;  // Workers that were called and have not come yet.
   std::uint64_t tickets_ = 0;
   SteadyTime alarm_ = SteadyTime::max();  // When wake() will be called.
+  std::size_t awaited_ = SIZE_MAX;        // Queue length that the worker in await_company wants.
+  std::condition_variable company_;
   bool closed_ = false;
 };
 
