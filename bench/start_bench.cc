@@ -1,13 +1,13 @@
 // Whole processes: how long from exec to exit, and how much memory at the peak.
 //   start_bench RUNS COMMAND [ARG...]
 // prints the median and the largest of both. The command's output is thrown away.
+#include <cstdlib>
+
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <cstdlib>
 
 #include "bench/compare.h"
 
@@ -39,9 +39,10 @@ int main(int argc, char** argv) {
     memory_kb.us.push_back(static_cast<double>(usage.ru_maxrss));
   }
   posix_spawn_file_actions_destroy(&actions);
-  std::printf("start to exit: median %.1f ms, largest %.1f ms; peak resident: median %.1f MB, "
-              "largest %.1f MB\n",
-              time.percentile(0.5) / 1e3, time.percentile(1) / 1e3,
-              memory_kb.percentile(0.5) / 1024, memory_kb.percentile(1) / 1024);
+  std::printf(
+      "start to exit: median %.1f ms, largest %.1f ms; peak resident: median %.1f MB, "
+      "largest %.1f MB\n",
+      time.percentile(0.5) / 1e3, time.percentile(1) / 1e3, memory_kb.percentile(0.5) / 1024,
+      memory_kb.percentile(1) / 1024);
   return 0;
 }

@@ -1,6 +1,6 @@
 // Metrics as text for Prometheus (exposition format 0.0.4), written at the moment they are asked
-// for from the counters that each domain keeps anyway. docs/adr/0002-metrics-without-a-registry.md says why
-// there is no registry.
+// for from the counters that each domain keeps anyway. docs/adr/0002-metrics-without-a-registry.md
+// says why there is no registry.
 //
 //   Exposition page;
 //   page.family("nv_inference_count", Kind::kCounter, "Inferences performed");
