@@ -47,7 +47,7 @@ Result<Tensor> read_strings(std::span<const std::int64_t> shape, std::span<const
 // Copies where the elements cannot be read in place.
 Result<BinaryTensor> aligned(const TensorView& view) {
   const std::size_t alignment = bits_of(view.type) / 8;
-  if (reinterpret_cast<std::uintptr_t>(view.bytes.data()) % alignment == 0)
+  if (view.bytes.empty() || reinterpret_cast<std::uintptr_t>(view.bytes.data()) % alignment == 0)
     return BinaryTensor{view, {}};
   BinaryTensor tensor;
   SELVAGE_TRY(tensor.copy, Tensor::create(view.type, Shape(view.shape.begin(), view.shape.end())));

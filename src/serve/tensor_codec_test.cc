@@ -169,6 +169,10 @@ TEST(BinaryTensor, ReadsInPlaceWhereItCan) {
   const auto copied = read_binary(DataType::kFloat32, shape, std::span(bytes).subspan(1));
   ASSERT_TRUE(copied) << copied.error().message;
   EXPECT_EQ(copied->view.bytes.data(), copied->copy.bytes().data());
+  const Shape none = {2, 0};
+  const auto empty = read_binary(DataType::kFloat32, none, std::span(bytes).subspan(1, 0));
+  ASSERT_TRUE(empty) << empty.error().message;
+  EXPECT_TRUE(empty->view.bytes.empty());
 }
 
 TEST(BinaryTensor, StringsComeBack) {
