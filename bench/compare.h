@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 namespace selvage::bench {
@@ -38,7 +39,10 @@ struct Plan {
   int rounds = 40;   ///< Of A then B; every other round B goes first.
   int calls = 50;    ///< Of each per round.
   int warm_up = 30;  ///< Calls of each before the first round.
-  int lead_in = 3;   ///< Untimed calls of each at the start of its turn.
+  int lead_in = 10;  ///< Untimed calls of each at the start of its turn.
+  /// Before each turn: the runtime's threads spin on for a while after a call, and would take the
+  /// other side's core.
+  std::chrono::milliseconds rest{100};
 };
 
 struct Pair {
@@ -50,6 +54,7 @@ Pair compare(const Plan& plan, A&& a, B&& b) {
   Pair pair;
   for (int i = 0; i < plan.warm_up; ++i) a(), b();
   const auto turn = [&](auto& function, Samples& samples) {
+    std::this_thread::sleep_for(plan.rest);
     for (int i = 0; i < plan.lead_in; ++i) function();
     for (int i = 0; i < plan.calls; ++i) samples.us.push_back(time_us(function));
   };
