@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include <fcntl.h>
@@ -10,33 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/system_error.h"
+
 namespace selvage {
 namespace {
 
 constexpr mode_t kPermissionBits = 07777;
 constexpr int kNameAttempts = 100;
-
-ErrorCode code_of(int error) {
-  switch (error) {
-    case ENOENT:
-    case ENOTDIR: return ErrorCode::kNotFound;
-    case EACCES:
-    case EPERM:
-    case EROFS: return ErrorCode::kPermissionDenied;
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
-    case ENOMEM: return ErrorCode::kResourceExhausted;
-    default: return ErrorCode::kIo;
-  }
-}
-
-std::unexpected<Error> system_error(std::string_view action, const std::filesystem::path& path) {
-  const int error = errno;
-  char text[128];
-  return fail(code_of(error), std::string(action) + " '" + path.string() +
-                                  "': " + strerror_r(error, text, sizeof text));
-}
 
 class Descriptor {
  public:
@@ -53,26 +32,39 @@ class Descriptor {
   int fd_;
 };
 
-template <typename Container>
-Result<Container> read_whole(const std::filesystem::path& path, std::uint64_t bytes_max) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+/// The size that the file states, or an error for what cannot be read.
+Result<std::uint64_t> stated_size(const Descriptor& file, const std::filesystem::path& path) {
   if (!file.valid()) return system_error("open", path);
   struct stat status{};
   if (::fstat(file.value(), &status) != 0) return system_error("read", path);
   if (S_ISDIR(status.st_mode))
     return fail(ErrorCode::kInvalidArgument, "'" + path.string() + "' is a folder, not a file");
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+/// As read(2), but signals do not interrupt it. 0 at the end.
+Result<std::size_t> read_some(const Descriptor& file, std::span<std::byte> room,
+                              const std::filesystem::path& path) {
+  while (true) {
+    const auto got = ::read(file.value(), room.data(), room.size());
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno != EINTR) return system_error("read", path);
+  }
+}
+
+template <typename Container>
+Result<Container> read_whole(const std::filesystem::path& path, std::uint64_t bytes_max) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  SELVAGE_TRY(const auto size, stated_size(file, path));
   // The size is a hint: pipes and files in /proc report none, and a file can grow while it is read.
-  Container content(static_cast<std::size_t>(std::min<std::uint64_t>(
-                        static_cast<std::uint64_t>(status.st_size), bytes_max)) +
-                        1,
+  Container content(static_cast<std::size_t>(std::min(size, bytes_max)) + 1,
                     typename Container::value_type{});
   std::size_t used = 0;
   while (true) {
-    const auto got = ::read(file.value(), content.data() + used, content.size() - used);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return system_error("read", path);
+    const auto room = std::as_writable_bytes(std::span(content)).subspan(used);
+    SELVAGE_TRY(const auto got, read_some(file, room, path));
     if (got == 0) break;
-    used += static_cast<std::size_t>(got);
+    used += got;
     if (used > bytes_max)
       return fail(ErrorCode::kOutOfRange, "'" + path.string() + "' is larger than the limit of " +
                                               std::to_string(bytes_max) + " bytes");
@@ -116,6 +108,19 @@ Result<std::string> read_text(const std::filesystem::path& path, std::uint64_t b
 Result<std::vector<std::byte>> read_bytes(const std::filesystem::path& path,
                                           std::uint64_t bytes_max) {
   return read_whole<std::vector<std::byte>>(path, bytes_max);
+}
+
+Result<void> read_pieces(const std::filesystem::path& path,
+                         const std::function<void(std::span<const std::byte>)>& take) {
+  constexpr std::size_t kPieceBytes = 1 << 20;
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  SELVAGE_RETURN_IF_ERROR(stated_size(file, path));
+  std::vector<std::byte> piece(kPieceBytes);
+  while (true) {
+    SELVAGE_TRY(const auto got, read_some(file, piece, path));
+    if (got == 0) return {};
+    take(std::span(piece).first(got));
+  }
 }
 
 Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {

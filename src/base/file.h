@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <utility>
@@ -18,6 +19,10 @@ namespace selvage {
                                             std::uint64_t bytes_max = 64u << 20);
 [[nodiscard]] Result<std::vector<std::byte>> read_bytes(const std::filesystem::path& path,
                                                         std::uint64_t bytes_max);
+
+/// Calls `take` with one piece after the other, for files that need not exist in memory at once.
+[[nodiscard]] Result<void> read_pieces(const std::filesystem::path& path,
+                                       const std::function<void(std::span<const std::byte>)>& take);
 
 /// Writes a temporary file beside `path`, syncs it, renames it over `path` and syncs the folder:
 /// after a crash, `path` holds the old content or the new, never a part. On failure (kIo,

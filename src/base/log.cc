@@ -9,11 +9,18 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "base/json_writer.h"
+#include "base/utf8.h"
+
 namespace selvage::log {
 namespace {
 
-std::atomic<Format> g_format{Format::kText};
 constexpr std::size_t kLinesRemembered = 1000;
+
+std::atomic<Format>& chosen_format() {
+  static std::atomic<Format> format{Format::kText};
+  return format;
+}
 
 spdlog::logger& logger() {
   static const auto instance = [] {
@@ -37,53 +44,42 @@ spdlog::level::level_enum to_spdlog(Level level) {
   return spdlog::level::off;
 }
 
-/// Escapes what would break the line or the quotes: the text may come from a stranger.
-void append_quoted(std::string& out, std::string_view text) {
-  static constexpr char kHex[] = "0123456789abcdef";
+/// As it stands, or quoted where blanks or '=' would end it early.
+void append_value(std::string& out, std::string_view value) {
+  const auto shown = printable(value);
+  if (!shown.empty() && shown.find_first_of(" \"=") == std::string::npos) {
+    out += shown;
+    return;
+  }
   out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (c == '\n') {
-      out += "\\n";
-    } else if (byte < 0x20 || byte == 0x7f) {
-      out += "\\u00";
-      out += kHex[byte >> 4];
-      out += kHex[byte & 15];
-    } else {
-      out += c;
-    }
+  for (const char c : shown) {
+    if (c == '"') out += '\\';
+    out += c;
   }
   out += '"';
 }
 
-std::string line_of(std::string_view message, Fields fields) {
-  std::string line;
-  if (g_format.load() == Format::kJson) {
-    line += "\"message\":";
-    append_quoted(line, message);
-    for (const auto& [key, value] : fields) {
-      line += ',';
-      append_quoted(line, key);
-      line += ':';
-      append_quoted(line, value);
-    }
-  } else {
-    line += message;
-    for (const auto& [key, value] : fields) {
-      line += ' ';
-      line += key;
-      line += '=';
-      if (value.find_first_of(" \"\n\t=") == std::string::npos && !value.empty()) {
-        line += value;
-      } else {
-        append_quoted(line, value);
-      }
-    }
+/// The fields of the JSON object that the pattern opens and closes.
+std::string json_line(std::string_view message, Fields fields) {
+  JsonWriter json;
+  json.begin_object().field("message", message);
+  for (const auto& [key, value] : fields) json.field(key, value);
+  json.end_object();
+  return json.text().substr(1, json.text().size() - 2);
+}
+
+std::string text_line(std::string_view message, Fields fields) {
+  std::string line = printable(message);
+  for (const auto& [key, value] : fields) {
+    line.append(" ").append(key).append("=");
+    append_value(line, value);
   }
   return line;
+}
+
+std::string line_of(std::string_view message, Fields fields) {
+  return chosen_format().load() == Format::kJson ? json_line(message, fields)
+                                                 : text_line(message, fields);
 }
 
 void write(Level level, std::string_view message, Fields fields) {
@@ -94,7 +90,7 @@ void write(Level level, std::string_view message, Fields fields) {
 }  // namespace
 
 void configure(Level level, Format format) {
-  g_format.store(format);
+  chosen_format().store(format);
   logger().set_level(to_spdlog(level));
   logger().set_pattern(format == Format::kJson
                            ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})"

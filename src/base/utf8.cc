@@ -1,8 +1,38 @@
 #include "base/utf8.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace selvage {
+namespace {
+
+char hex_digit(unsigned value) {
+  return "0123456789abcdef"[value & 15u];
+}
+
+std::string escaped_byte(char byte) {
+  if (byte == '\n') return "\\n";
+  if (byte == '\t') return "\\t";
+  const auto value = static_cast<unsigned char>(byte);
+  return {'\\', 'x', hex_digit(value >> 4u), hex_digit(value)};
+}
+
+/// The code point of a well-formed sequence of two or three bytes, which hold all that is escaped.
+unsigned code_point(std::string_view sequence) {
+  const auto bits = [&](std::size_t i, unsigned mask) {
+    return static_cast<unsigned char>(sequence[i]) & mask;
+  };
+  if (sequence.size() == 2) return bits(0, 0x1F) << 6u | bits(1, 0x3F);
+  return bits(0, 0x0F) << 12u | bits(1, 0x3F) << 6u | bits(2, 0x3F);
+}
+
+/// C1 controls, line and paragraph separators, and Unicode's Bidi_Control characters.
+bool acts_on_terminal(unsigned code) {
+  return (code >= 0x80 && code <= 0x9F) || code == 0x61C || code == 0x200E || code == 0x200F ||
+         (code >= 0x2028 && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069);
+}
+
+}  // namespace
 
 // The table of well-formed sequences: RFC 3629, section 4.
 std::size_t utf8_length(std::string_view text) {
@@ -39,6 +69,27 @@ bool is_utf8(std::string_view text) {
     text.remove_prefix(length);
   }
   return true;
+}
+
+std::string printable(std::string_view text) {
+  std::string shown;
+  shown.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t length = utf8_length(text);
+    const auto first = text.substr(0, std::max<std::size_t>(1, length));
+    text.remove_prefix(first.size());
+    const auto byte = static_cast<unsigned char>(first[0]);
+    if (length == 0 || byte < 0x20 || byte == 0x7F) {
+      shown += escaped_byte(first[0]);
+    } else if (const unsigned code = length == 2 || length == 3 ? code_point(first) : 0;
+               acts_on_terminal(code)) {
+      shown += {'\\', 'u'};
+      for (const unsigned shift : {12u, 8u, 4u, 0u}) shown += hex_digit(code >> shift);
+    } else {
+      shown += first;
+    }
+  }
+  return shown;
 }
 
 }  // namespace selvage

@@ -1,13 +1,11 @@
 #include "crypto/digest.h"
 
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <vector>
 
 #include <openssl/evp.h>
 
 #include "base/check.h"
+#include "base/file.h"
 
 namespace selvage::crypto {
 namespace {
@@ -87,25 +85,9 @@ Digest sha256(std::string_view text) {
 }
 
 Result<Digest> sha256_file(const std::filesystem::path& path) {
-  static constexpr std::size_t kPieceBytes = 1 << 20;
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
-  const auto failed = [&](std::string_view action) {
-    const int error = errno;
-    const auto code = error == ENOENT || error == ENOTDIR ? ErrorCode::kNotFound
-                      : error == EACCES || error == EPERM ? ErrorCode::kPermissionDenied
-                                                          : ErrorCode::kIo;
-    return fail(code, std::string(action) + " '" + path.string() + "': " + std::strerror(error));
-  };
-  const std::unique_ptr<std::FILE, Close> file(std::fopen(path.c_str(), "rbe"));
-  if (file == nullptr) return failed("open");
-  std::setvbuf(file.get(), nullptr, _IONBF, 0);  // The pieces are the buffer.
-  std::vector<std::byte> piece(kPieceBytes);
   Sha256 hash;
-  while (const auto got = std::fread(piece.data(), 1, piece.size(), file.get()))
-    hash.update(std::span(piece).first(got));
-  if (std::ferror(file.get()) != 0) return failed("read");
+  SELVAGE_RETURN_IF_ERROR(
+      read_pieces(path, [&hash](std::span<const std::byte> piece) { hash.update(piece); }));
   return hash.finish();
 }
 

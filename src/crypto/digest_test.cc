@@ -105,7 +105,7 @@ TEST(Digest, OfNoFileNamesThePath) {
   EXPECT_NE(missing.error().message.find("/nonexistent/model.onnx"), std::string::npos);
   const auto folder = sha256_file("/");
   ASSERT_FALSE(folder);
-  EXPECT_EQ(folder.error().code, ErrorCode::kIo);
+  EXPECT_EQ(folder.error().code, ErrorCode::kInvalidArgument);
 }
 
 }  // namespace
