@@ -8,6 +8,7 @@
 #include <selvage/onnx.pb.h>
 
 #include "graph/check_graph.h"
+#include "base/utf8.h"
 #include "graph/names.h"
 
 namespace selvage::graph {
@@ -29,7 +30,7 @@ Result<void> check_opsets(const RepeatedPtrField<onnx::OperatorSetIdProto>& impo
   for (const auto& import : imports) {
     const auto domain = canonical_domain(import.domain());
     const auto named = "operator set " + quote(domain.empty() ? "ai.onnx" : domain);
-    if (!is_valid_utf8(import.domain()))
+    if (!is_utf8(import.domain()))
       return fail(ErrorCode::kInvalidArgument, named + " has a name that is not valid UTF-8");
     if (!seen.insert(domain).second)
       return fail(ErrorCode::kInvalidArgument,
@@ -94,8 +95,8 @@ Result<void> ModelChecker::check_versions() const {
 
 Result<void> ModelChecker::collect_functions() {
   for (const auto& function : model_.functions()) {
-    if (function.name().empty() || !is_valid_utf8(function.name()) ||
-        !is_valid_utf8(function.domain()) || !is_valid_utf8(function.overload()))
+    if (function.name().empty() || !is_utf8(function.name()) ||
+        !is_utf8(function.domain()) || !is_utf8(function.overload()))
       return fail(ErrorCode::kInvalidArgument, describe(function) + " has no valid name");
     const FunctionKey key(canonical_domain(function.domain()), function.name(),
                           function.overload());

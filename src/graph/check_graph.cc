@@ -8,6 +8,7 @@
 
 #include <selvage/onnx.pb.h>
 
+#include "base/utf8.h"
 #include "graph/names.h"
 #include "graph/stated_size.h"
 #include "graph/tensor.h"
@@ -122,7 +123,7 @@ Result<void> GraphChecker::check_graph(const onnx::GraphProto& graph) {
 Result<void> GraphChecker::check_function(const onnx::FunctionProto& function) {
   Scope scope(nullptr, function.node());
   for (const auto& input : function.input()) {
-    if (input.empty() || !is_valid_utf8(input) || !scope.define(input))
+    if (input.empty() || !is_utf8(input) || !scope.define(input))
       return invalid("input " + quote(input) + " has no name, an invalid one, or one twice");
   }
   SELVAGE_RETURN_IF_ERROR(check_nodes(scope, 0, true));
@@ -133,14 +134,14 @@ Result<void> GraphChecker::check_function(const onnx::FunctionProto& function) {
 
 Result<void> GraphChecker::define_inputs(const onnx::GraphProto& graph, Scope& scope) {
   for (const auto& input : graph.input()) {
-    if (input.name().empty() || !is_valid_utf8(input.name()))
+    if (input.name().empty() || !is_utf8(input.name()))
       return invalid("input " + quote(input.name()) + " has no valid name");
     if (!scope.define(input.name()))
       return invalid("there are two inputs " + quote(input.name()) + std::string(kExportAgain));
   }
   std::unordered_set<std::string_view> seen;
   const auto define = [&](const onnx::TensorProto& tensor, bool is_dense) -> Result<void> {
-    if (tensor.name().empty() || !is_valid_utf8(tensor.name()))
+    if (tensor.name().empty() || !is_utf8(tensor.name()))
       return invalid("initialiser " + quote(tensor.name()) + " has no valid name");
     if (!seen.insert(tensor.name()).second)
       return invalid("there are two initialisers " + quote(tensor.name()) +
@@ -191,7 +192,7 @@ Result<void> GraphChecker::check_node(const onnx::NodeProto& node, int index, Sc
                                       std::size_t depth, bool in_function) {
   if (node.op_type().empty()) return invalid("has no operator type" + std::string(kExportAgain));
   for (const auto* text : {&node.name(), &node.op_type(), &node.domain(), &node.overload()})
-    if (!is_valid_utf8(*text)) return invalid("has a name that is not valid UTF-8");
+    if (!is_utf8(*text)) return invalid("has a name that is not valid UTF-8");
   for (const auto& input : node.input())  // An empty name is an optional input left out.
     if (!input.empty() && !scope.has(input)) return invalid(scope.why_undefined(input, index));
   SELVAGE_RETURN_IF_ERROR(check_attributes(node, scope, depth, in_function));
@@ -201,7 +202,7 @@ Result<void> GraphChecker::check_node(const onnx::NodeProto& node, int index, Sc
   const bool is_constant = node.op_type() == "Constant" && canonical_domain(node.domain()).empty();
   for (const auto& output : node.output()) {
     if (output.empty()) continue;
-    if (!is_valid_utf8(output))
+    if (!is_utf8(output))
       return invalid("has an output " + quote(output) + " that is not valid UTF-8");
     if (scope.has(output))
       return invalid("produces " + quote(output) + ", which already exists" +
@@ -215,7 +216,7 @@ Result<void> GraphChecker::check_attributes(const onnx::NodeProto& node, const S
                                             std::size_t depth, bool in_function) {
   std::unordered_set<std::string_view> seen;
   for (const auto& attribute : node.attribute()) {
-    if (attribute.name().empty() || !is_valid_utf8(attribute.name()))
+    if (attribute.name().empty() || !is_utf8(attribute.name()))
       return invalid("attribute " + quote(attribute.name()) + " has no valid name");
     if (!seen.insert(attribute.name()).second)
       return invalid("has attribute " + quote(attribute.name()) + " twice");

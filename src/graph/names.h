@@ -11,8 +11,6 @@ class TensorProto;
 
 namespace selvage::graph {
 
-[[nodiscard]] bool is_valid_utf8(std::string_view text);
-
 /// 'name', for a message: bytes that are not printable UTF-8 become '?', long names are cut.
 [[nodiscard]] std::string quote(std::string_view name);
 

@@ -7,6 +7,7 @@
 
 #include <selvage/onnx.pb.h>
 
+#include "base/utf8.h"
 #include "crypto/digest.h"
 #include "graph/names.h"
 #include "graph/tensor.h"
@@ -28,7 +29,7 @@ std::string number(T value) {
 std::string literal(std::string_view text) {
   static constexpr std::string_view kDigits = "0123456789abcdef";
   std::string out = "\"";
-  const bool is_text = is_valid_utf8(text);
+  const bool is_text = is_utf8(text);
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     if (c == '"' || c == '\\') {
