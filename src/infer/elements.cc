@@ -84,25 +84,36 @@ Result<void> with_type(DataType type, Function&& function) {
   }
 }
 
+template <typename To>
+Result<void> convert(const TensorView& tensor, std::vector<To>& to) {
+  return with_type(tensor.type, [&]<typename T>(T) -> Result<void> {
+    const auto values = tensor.as<T>();
+    to.resize(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if constexpr (std::is_same_v<T, std::uint16_t>) {
+        to[i] = static_cast<To>(tensor.type == DataType::kFloat16    ? float_of_half(values[i])
+                                : tensor.type == DataType::kBfloat16 ? float_of_bfloat(values[i])
+                                                                     : static_cast<float>(values[i]));
+      } else {
+        to[i] = static_cast<To>(values[i]);
+      }
+    }
+    return {};
+  });
+}
+
 }  // namespace
 
 Result<std::span<const float>> as_floats(const TensorView& tensor, std::vector<float>& scratch) {
   if (tensor.type == DataType::kFloat32) return tensor.as<float>();
-  SELVAGE_RETURN_IF_ERROR(with_type(tensor.type, [&]<typename T>(T) -> Result<void> {
-    const auto values = tensor.as<T>();
-    scratch.resize(values.size());
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      if constexpr (std::is_same_v<T, std::uint16_t>) {
-        scratch[i] = tensor.type == DataType::kFloat16    ? float_of_half(values[i])
-                     : tensor.type == DataType::kBfloat16 ? float_of_bfloat(values[i])
-                                                          : static_cast<float>(values[i]);
-      } else {
-        scratch[i] = static_cast<float>(values[i]);
-      }
-    }
-    return {};
-  }));
+  SELVAGE_RETURN_IF_ERROR(convert(tensor, scratch));
   return std::span<const float>(scratch);
+}
+
+Result<std::vector<double>> as_doubles(const TensorView& tensor) {
+  std::vector<double> values;
+  SELVAGE_RETURN_IF_ERROR(convert(tensor, values));
+  return values;
 }
 
 Result<void> write_elements(std::span<const double> values, DataType type,

@@ -17,6 +17,9 @@ namespace selvage::infer {
 [[nodiscard]] Result<std::span<const float>> as_floats(const TensorView& tensor,
                                                        std::vector<float>& scratch);
 
+/// The same as doubles, which hold every numeric element but large 64-bit integers exactly.
+[[nodiscard]] Result<std::vector<double>> as_doubles(const TensorView& tensor);
+
 /// Writes `values` as elements of `type`; integers are rounded to the nearest and saturate, NaN
 /// becomes 0 in them. kInvalidArgument when the bytes do not hold exactly that many elements;
 /// kUnimplemented as above.

@@ -166,6 +166,10 @@ Result<EnsembleCard> parse_ensemble_card(std::string_view yaml) {
 Result<std::unique_ptr<Ensemble>> Ensemble::load(Runtime& runtime,
                                                  const std::filesystem::path& path,
                                                  const ModelOptions& options) {
+  if (!options.overrides.dimensions.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                "dimensions cannot be fixed for all models of an ensemble: each model's card does "
+                "that (session: {dimensions: {NAME: N}})");
   std::error_code error;
   const auto file = std::filesystem::is_directory(path, error) ? path / "ensemble.yaml" : path;
   const auto in_file = [&](Error e) {

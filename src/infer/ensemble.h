@@ -48,8 +48,8 @@ class Ensemble {
   };
 
   /// `path` is ensemble.yaml or the folder that holds it. `options.name` and `.version` are
-  /// ignored. kInvalidArgument when the first step's model finds neither boxes nor text regions, or
-  /// a later one neither classes nor text.
+  /// ignored. kInvalidArgument when the overrides fix dimensions, when the first step's model finds
+  /// neither boxes nor text regions, or a later one neither classes nor text.
   [[nodiscard]] static Result<std::unique_ptr<Ensemble>> load(Runtime& runtime,
                                                               const std::filesystem::path& path,
                                                               const ModelOptions& options = {});

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "infer/model_card.h"
-#include "infer/yaml.h"
 
 namespace selvage::infer {
 

@@ -1,7 +1,25 @@
 #include "infer/model.h"
 
+#include <algorithm>
+
 namespace selvage::infer {
 namespace {
+
+constexpr std::size_t kNamesMax = 5;  // That a message lists.
+
+/// "; name one of a.onnx, b.onnx", or "" where there is none.
+std::string other_models(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (auto it = std::filesystem::directory_iterator(folder, error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error))
+    if (it->path().extension() == ".onnx") names.push_back(it->path().filename().string());
+  std::ranges::sort(names);
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), kNamesMax); ++i)
+    text += (i == 0 ? "; name the file: " : ", ") + names[i];
+  return text + (names.size() > kNamesMax ? ", ..." : "");
+}
 
 /// The model file itself, for a folder too.
 Result<std::filesystem::path> model_file(const std::filesystem::path& path) {
@@ -9,7 +27,8 @@ Result<std::filesystem::path> model_file(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path, error)) return path;
   const auto file = path / "model.onnx";
   if (std::filesystem::exists(file, error)) return file;
-  return fail(ErrorCode::kNotFound, "no model.onnx in the folder '" + path.string() + "'");
+  return fail(ErrorCode::kNotFound,
+              "no model.onnx in the folder '" + path.string() + "'" + other_models(path));
 }
 
 std::string name_from(const std::filesystem::path& file) {

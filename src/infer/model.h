@@ -42,7 +42,8 @@ struct ModelOptions {
 /// Immutable but for its histograms, which are synchronised: shared by any number of threads.
 class Model {
  public:
-  /// `path` is model.onnx or the folder that holds it; the card is model.yaml beside it, if there.
+  /// `path` is model.onnx or the folder that holds it; the card is beside it, if there
+  /// (load_model_card says where).
   /// Errors name the file, and for a card the line and field.
   [[nodiscard]] static Result<std::unique_ptr<Model>> load(Runtime& runtime,
                                                            const std::filesystem::path& path,
@@ -89,7 +90,8 @@ class Predictor {
   Predictor(const Predictor&) = delete;
   Predictor& operator=(const Predictor&) = delete;
 
-  /// kInvalidArgument when the card expects another kind of input. A sound is taken whole: state is
+  /// kInvalidArgument when the card expects another kind of input, and for a sound without
+  /// samples. A sound is taken whole: state is
   /// reset first, then the card's windows slide over it (resampled when its rate differs). Other
   /// inputs carry the card's `state` from call to call, until reset().
   [[nodiscard]] Result<Prediction> predict(const Input& input);

@@ -11,6 +11,18 @@ constexpr double kThreadsMax = 256;
 constexpr double kSpinUsMax = 1e6;
 constexpr double kDimensionMax = 1e9;
 
+/// Whether model.yaml beside `model` describes it.
+bool owns_common_card(const std::filesystem::path& model) {
+  if (model.filename() == "model.onnx") return true;
+  const auto folder = model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
+  std::error_code error;
+  for (auto it = std::filesystem::directory_iterator(folder, error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error))
+    if (it->path().extension() == ".onnx" && it->path().filename() != model.filename())
+      return false;
+  return true;
+}
+
 }  // namespace
 
 void SessionSettings::apply_to(SessionOptions& options) const {
@@ -46,10 +58,11 @@ Result<ModelCard> parse_model_card(std::string_view yaml, const std::filesystem:
 
 Result<ModelCard> load_model_card(const std::filesystem::path& model) {
   const auto folder = model.parent_path();
+  const auto common = folder / "model.yaml";
   std::error_code error;
-  for (const auto& path :
-       {std::filesystem::path(model).replace_extension(".yaml"), folder / "model.yaml"}) {
+  for (const auto& path : {std::filesystem::path(model).replace_extension(".yaml"), common}) {
     if (!std::filesystem::exists(path, error)) continue;
+    if (path == common && !owns_common_card(model)) continue;
     const auto name_card = [&](Error e) { return std::move(e).with_context(path.string()); };
     auto text = read_text(path, kCardBytesMax);
     if (!text) return std::unexpected(std::move(text).error());

@@ -256,8 +256,9 @@ struct ModelCard {
 /// kInvalidArgument names the line and the field, and for an unknown field the nearest known one.
 [[nodiscard]] Result<ModelCard> parse_model_card(std::string_view yaml,
                                                  const std::filesystem::path& folder);
-/// The card beside a model file (model.yaml, or X.yaml beside X.onnx); an empty card when there is
-/// none. Errors name the file.
+/// The card beside a model file: X.yaml beside X.onnx, else model.yaml unless it is another
+/// model's, which it is where X.onnx is neither model.onnx nor the only .onnx file in its folder.
+/// An empty card when there is none. Errors name the file.
 [[nodiscard]] Result<ModelCard> load_model_card(const std::filesystem::path& model);
 
 }  // namespace selvage::infer

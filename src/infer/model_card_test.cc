@@ -232,10 +232,21 @@ TEST_F(ModelCardFiles, ACardLiesBesideItsModel) {
   ASSERT_TRUE(write_atomically(folder_ / "other.yaml", std::string_view("name: own")));
   EXPECT_EQ(load_model_card(folder_ / "model.onnx")->name, "shared");
   EXPECT_EQ(load_model_card(folder_ / "other.onnx")->name, "own");
+  EXPECT_EQ(load_model_card(folder_ / "only.onnx")->name, "shared");
   ASSERT_TRUE(write_atomically(folder_ / "model.yaml", std::string_view("nmae: x")));
   const auto wrong = load_model_card(folder_ / "model.onnx");
   ASSERT_FALSE(wrong);
   EXPECT_THAT(wrong.error().message, HasSubstr("model.yaml: line 1: nmae"));
+}
+
+TEST_F(ModelCardFiles, TheCardOfAnotherModelIsNotTaken) {
+  ASSERT_TRUE(write_atomically(folder_ / "model.yaml", std::string_view("name: shared")));
+  for (const auto* name : {"model.onnx", "bar.onnx"})
+    ASSERT_TRUE(write_atomically(folder_ / name, std::string_view("x")));
+  EXPECT_EQ(load_model_card(folder_ / "model.onnx")->name, "shared");
+  EXPECT_EQ(load_model_card(folder_ / "bar.onnx")->name, "");
+  fs::remove(folder_ / "model.onnx");
+  EXPECT_EQ(load_model_card(folder_ / "bar.onnx")->name, "shared") << "now the only model";
 }
 
 TEST(ModelCard, EveryExampleIsValid) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 
 #include <onnxruntime_c_api.h>
 
@@ -39,6 +40,13 @@ using Handle = std::unique_ptr<T, Release>;
 
 /// Frees the status. The codes that a caller can act on keep their meaning, the rest is kInternal.
 [[nodiscard]] Result<void> to_result(OrtStatus* status);
+
+/// The runtime's message without the place in its sources, the function's signature and the failed
+/// condition: "[PREFIX]/FILE:LINE SIGNATURE [CONDITION was false.] MESSAGE" (ORT_ENFORCE).
+[[nodiscard]] std::string readable_message(std::string_view message);
+
+/// Major and minor version as one number that can be compared: "1.30.0" is 1030.
+[[nodiscard]] int version_number(std::string_view version);
 
 }  // namespace selvage::infer::ort
 

@@ -1,5 +1,7 @@
 #include "infer/prediction_json.h"
 
+#include "infer/elements.h"
+
 namespace selvage::infer {
 namespace {
 
@@ -20,6 +22,12 @@ void write_elements(const Tensor& tensor, JsonWriter& json) {
   for (const auto value : tensor.as<T>()) json.value(value);
 }
 
+void write_halves(const Tensor& tensor, JsonWriter& json) {
+  std::vector<float> scratch;
+  const auto values = as_floats(tensor.view(), scratch);
+  for (const float value : values.value_or(std::span<const float>())) json.value(value);
+}
+
 /// The elements of a tensor, flat; null for types that JSON has no numbers for.
 void write_values(const Tensor& tensor, JsonWriter& json) {
   json.key("values");
@@ -28,8 +36,6 @@ void write_values(const Tensor& tensor, JsonWriter& json) {
     return;
   }
   switch (tensor.type()) {
-    case DataType::kFloat16:
-    case DataType::kBfloat16:
     case DataType::kComplex64:
     case DataType::kComplex128:
     case DataType::kFloat8E4M3Fn:
@@ -42,6 +48,8 @@ void write_values(const Tensor& tensor, JsonWriter& json) {
   switch (tensor.type()) {
     case DataType::kFloat32: write_elements<float>(tensor, json); break;
     case DataType::kFloat64: write_elements<double>(tensor, json); break;
+    case DataType::kFloat16:
+    case DataType::kBfloat16: write_halves(tensor, json); break;
     case DataType::kInt8: write_elements<std::int8_t>(tensor, json); break;
     case DataType::kInt16: write_elements<std::int16_t>(tensor, json); break;
     case DataType::kInt32: write_elements<std::int32_t>(tensor, json); break;

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "base/clock.h"
 #include "infer/activity.h"
 #include "infer/elements.h"
 #include "infer/model.h"
@@ -25,7 +26,8 @@ std::unexpected<Error> invalid(const std::string& problem) {
 /// leaves no total.
 class StageClock {
  public:
-  explicit StageClock(const Model& model) : model_(model) {}
+  explicit StageClock(const Model& model, SteadyTime begin = std::chrono::steady_clock::now())
+      : model_(model), begin_(begin) {}
   void finish(Stage stage) {
     const auto now = std::chrono::steady_clock::now();
     model_.times(stage).record(now - last_);
@@ -35,8 +37,8 @@ class StageClock {
 
  private:
   const Model& model_;
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-  std::chrono::steady_clock::time_point last_ = begin_;
+  SteadyTime begin_;
+  SteadyTime last_ = begin_;
 };
 
 /// An input whose memory is filled by us and never changes.
@@ -140,13 +142,17 @@ struct Predictor::State {
   [[nodiscard]] Result<Prediction> predict(const TensorsView& tensors);
 
   /// Runs on each window that `samples` complete and calls `decode` with its outputs; with `last`,
-  /// what is left is filled with zeros to a window.
+  /// what is left is filled with zeros to a window. What has happened since `begin`, resampling for
+  /// one, is part of the first window's preprocessing.
   template <typename Decode>
-  [[nodiscard]] Result<void> slide(std::span<const float> samples, bool last, Decode&& decode);
+  [[nodiscard]] Result<void> slide(std::span<const float> samples, bool last, SteadyTime begin,
+                                   Decode&& decode);
   [[nodiscard]] Result<void> slide_scores(std::span<const float> samples, bool last,
-                                          std::vector<float>& to);
-  [[nodiscard]] Result<Prediction> predict_activity(std::span<const float> samples);
-  [[nodiscard]] Result<Prediction> predict_windows(std::span<const float> samples);
+                                          SteadyTime begin, std::vector<float>& to);
+  [[nodiscard]] Result<Prediction> predict_activity(std::span<const float> samples,
+                                                    SteadyTime begin);
+  [[nodiscard]] Result<Prediction> predict_windows(std::span<const float> samples,
+                                                   SteadyTime begin);
 };
 
 Result<void> Predictor::State::prepare() {
@@ -382,11 +388,12 @@ Result<Prediction> Predictor::State::predict(const TensorsView& tensors) {
 }
 
 template <typename Decode>
-Result<void> Predictor::State::slide(std::span<const float> samples, bool last, Decode&& decode) {
+Result<void> Predictor::State::slide(std::span<const float> samples, bool last, SteadyTime begin,
+                                     Decode&& decode) {
   auto& audio = std::get<AudioWindow>(encoder);
   SELVAGE_TRY(auto* binding, bind({}));
   while (!samples.empty() || (last && audio.filled > 0)) {
-    StageClock clock(model);
+    StageClock clock(model, begin);
     const auto tensor = binding->input<float>(input);
     const auto window = tensor.subspan(audio.context);
     const auto count = std::min(samples.size(), audio.window - audio.filled);
@@ -401,25 +408,27 @@ Result<void> Predictor::State::slide(std::span<const float> samples, bool last, 
     audio.filled = 0;
     SELVAGE_RETURN_IF_ERROR(run(*binding, clock, decode));
     std::ranges::copy(tensor.last(audio.context), tensor.begin());
+    begin = std::chrono::steady_clock::now();
   }
   return {};
 }
 
 Result<void> Predictor::State::slide_scores(std::span<const float> samples, bool last,
-                                            std::vector<float>& to) {
-  return slide(samples, last, [&](auto given) -> Result<void> {
+                                            SteadyTime begin, std::vector<float>& to) {
+  return slide(samples, last, begin, [&](auto given) -> Result<void> {
     SELVAGE_TRY(const float score, score_reader->read(given));
     to.push_back(score);
     return {};
   });
 }
 
-Result<Prediction> Predictor::State::predict_activity(std::span<const float> samples) {
+Result<Prediction> Predictor::State::predict_activity(std::span<const float> samples,
+                                                      SteadyTime begin) {
   const auto& audio = std::get<AudioInput>(card().input.kind);
   Activity activity;
   activity.frame_s = static_cast<double>(audio.window) / audio.rate;
   activity.scores.reserve(samples.size() / static_cast<std::size_t>(audio.window) + 1);
-  SELVAGE_RETURN_IF_ERROR(slide_scores(samples, true, activity.scores));
+  SELVAGE_RETURN_IF_ERROR(slide_scores(samples, true, begin, activity.scores));
   activity.segments = find_segments(activity.scores,
                                     {.rate = audio.rate,
                                      .window = audio.window,
@@ -428,12 +437,12 @@ Result<Prediction> Predictor::State::predict_activity(std::span<const float> sam
   return activity;
 }
 
-Result<Prediction> Predictor::State::predict_windows(std::span<const float> samples) {
-  if (samples.empty()) return invalid("the sound has no samples");
+Result<Prediction> Predictor::State::predict_windows(std::span<const float> samples,
+                                                     SteadyTime begin) {
   const auto* classes = std::get_if<ClassificationOutput>(&card().output);
   const auto top = classes ? static_cast<std::size_t>(classes->top) : 0;
   std::optional<Prediction> kept;
-  SELVAGE_RETURN_IF_ERROR(slide(samples, true, [&](auto given) -> Result<void> {
+  SELVAGE_RETURN_IF_ERROR(slide(samples, true, begin, [&](auto given) -> Result<void> {
     SELVAGE_TRY(auto next, postprocessor->decode(given, {}));
     if (kept)
       keep_best(*kept, std::move(next), top);
@@ -448,6 +457,8 @@ Result<Prediction> Predictor::State::predict(const SoundView& sound) {
   if (!std::holds_alternative<AudioWindow>(encoder))
     return invalid("model '" + model.name() +
                    "' has no card with `input: {kind: audio}`, so it cannot take a sound");
+  if (sound.samples.empty()) return invalid("the sound has no samples");
+  const auto begin = std::chrono::steady_clock::now();
   const auto rate = std::get<AudioInput>(card().input.kind).rate;
   auto samples = sound.samples;
   media::Sound resampled;
@@ -460,7 +471,10 @@ Result<Prediction> Predictor::State::predict(const SoundView& sound) {
     samples = resampled.samples;
   }
   clear_state();
-  auto prediction = score_reader ? predict_activity(samples) : predict_windows(samples);
+  // Resampled to nothing: the sound is shorter than half a sample at the model's rate.
+  if (samples.empty()) return invalid("the sound has no samples at the model's rate");
+  auto prediction =
+      score_reader ? predict_activity(samples, begin) : predict_windows(samples, begin);
   clear_state();
   return prediction;
 }
@@ -510,7 +524,8 @@ Result<std::span<const float>> Predictor::push(std::span<const float> samples) {
     return invalid("model '" + state.model.name() +
                    "' is no stream: its card needs audio input and activity output");
   state.scores.clear();
-  SELVAGE_RETURN_IF_ERROR(state.slide_scores(samples, false, state.scores));
+  SELVAGE_RETURN_IF_ERROR(
+      state.slide_scores(samples, false, std::chrono::steady_clock::now(), state.scores));
   return std::span<const float>(state.scores);
 }
 

@@ -125,6 +125,10 @@ TEST_F(PredictorTest, EveryPredictorHasItsOwnState) {
   EXPECT_THAT(floats_of((*second)->predict(RowView{one})), ElementsAre(1));
 }
 
+constexpr std::string_view kActivityCard =
+    "input: {kind: audio, rate: 1000, window: 4, context: 1, state: {h: hn}}\n"
+    "output: {kind: activity, threshold: 0.5}\n";
+
 TEST_F(PredictorTest, SoundsSlideWithTheirContext) {
   auto& sound = predictor(graph::testing::identity_model(DataType::kFloat32, {1, 5}),
                           "input: {kind: audio, rate: 8000, window: 3, context: 2}\n"
@@ -148,9 +152,31 @@ TEST_F(PredictorTest, SoundsOfOtherRatesAreResampled) {
   EXPECT_NEAR(values[32], 0.5f, 0.01f);
 }
 
-constexpr std::string_view kActivityCard =
-    "input: {kind: audio, rate: 1000, window: 4, context: 1, state: {h: hn}}\n"
-    "output: {kind: activity, threshold: 0.5}\n";
+TEST_F(PredictorTest, ResamplingIsPartOfPreprocessing) {
+  auto& model = load(graph::testing::identity_model(DataType::kFloat32, {1, 8000}),
+                     "input: {kind: audio, rate: 8000, window: 8000}\n"
+                     "output: {kind: activity, threshold: 0.5}\n");
+  auto listener = Predictor::create(model);
+  ASSERT_TRUE(listener) << listener.error().message;
+  for (std::size_t s = 0; s < kStageCount; ++s) model.times(static_cast<Stage>(s)).reset();
+  const std::vector<float> samples(20 * 44'100, 0.25f);
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_TRUE((*listener)->predict(SoundView{samples, 44'100}));
+  const auto wall_ns = static_cast<double>((std::chrono::steady_clock::now() - start).count());
+  const auto preprocess = model.times(Stage::kPreprocess).snapshot();
+  EXPECT_EQ(preprocess.count, 20u) << "one for each window";
+  EXPECT_GT(static_cast<double>(preprocess.sum_ns), 0.8 * wall_ns);
+  EXPECT_GT(static_cast<double>(model.times(Stage::kTotal).snapshot().sum_ns), 0.8 * wall_ns);
+}
+
+TEST_F(PredictorTest, ASoundWithoutSamplesIsNotSilence) {
+  auto& listener = predictor(running_sum(5), kActivityCard);
+  const auto nothing = listener.predict(SoundView{{}, 1000});
+  ASSERT_FALSE(nothing);
+  EXPECT_THAT(nothing.error().message, HasSubstr("no samples"));
+  const std::vector<float> one(1);
+  EXPECT_FALSE(listener.predict(SoundView{one, 48'000})) << "less than a sample at this rate";
+}
 
 TEST_F(PredictorTest, AStreamIsWhatTheWholeSoundIs) {
   auto& stream = predictor(running_sum(5), kActivityCard);

@@ -1,5 +1,6 @@
 #include "infer/runtime.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 
@@ -9,11 +10,49 @@
 
 namespace selvage::infer {
 namespace ort {
+namespace {
+
+/// Where the signature that `text` begins with ends: behind the first parameter list that a blank
+/// follows.
+std::size_t signature_length(std::string_view text) {
+  int depth = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '(') ++depth;
+    if (text[i] == ')' && --depth == 0 && (i + 1 == text.size() || text[i + 1] == ' '))
+      return std::min(i + 2, text.size());
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::string readable_message(std::string_view message) {
+  message = message.substr(0, message.find("\nStacktrace:"));
+  std::string prefix;
+  for (const std::string_view suffix : {".cc:", ".h:", ".cpp:"}) {
+    const auto found = message.find(suffix);
+    if (found == std::string_view::npos) continue;
+    const auto begin = message.rfind(' ', found) + 1;  // 0 where there is no blank.
+    if (message[begin] != '/') continue;
+    prefix = message.substr(0, begin);
+    const auto end = std::min(message.find(' ', found), message.size() - 1);
+    message.remove_prefix(end + 1);
+    constexpr std::string_view kCondition = " was false. ";
+    const auto condition = message.find(kCondition);
+    message.remove_prefix(condition != std::string_view::npos ? condition + kCondition.size()
+                                                              : signature_length(message));
+    if (constexpr std::string_view kConst = "const "; message.starts_with(kConst))
+      message.remove_prefix(kConst.size());
+    break;
+  }
+  const auto last = message.find_last_not_of(" \n\t");
+  return prefix + std::string(message.substr(0, last + 1));
+}
 
 Result<void> to_result(OrtStatus* status) {
   if (status == nullptr) return {};
   const auto code = api().GetErrorCode(status);
-  std::string message = api().GetErrorMessage(status);
+  std::string message = readable_message(api().GetErrorMessage(status));
   api().ReleaseStatus(status);
   switch (code) {
     case ORT_INVALID_ARGUMENT: return fail(ErrorCode::kInvalidArgument, std::move(message));
@@ -24,6 +63,18 @@ Result<void> to_result(OrtStatus* status) {
     case ORT_NOT_IMPLEMENTED: return fail(ErrorCode::kUnimplemented, std::move(message));
     default: return fail(ErrorCode::kInternal, std::move(message));
   }
+}
+
+int version_number(std::string_view version) {
+  int parts[2] = {0, 0};
+  const char* at = version.data();
+  const char* const end = at + version.size();
+  for (int& part : parts) {
+    const auto parsed = std::from_chars(at, end, part);
+    if (parsed.ec != std::errc() || parsed.ptr == end) break;
+    at = parsed.ptr + 1;
+  }
+  return parts[0] * 1000 + parts[1];
 }
 
 }  // namespace ort
@@ -55,16 +106,14 @@ Result<void> register_arena(const OrtEnv* environment, const OrtMemoryInfo* aren
                                                               arena_memory, configuration));
 }
 
-int version_number(std::string_view version) {
-  int parts[2] = {0, 0};
-  const char* at = version.data();
-  const char* const end = at + version.size();
-  for (int& part : parts) {
-    const auto parsed = std::from_chars(at, end, part);
-    if (parsed.ec != std::errc() || parsed.ptr == end) break;
-    at = parsed.ptr + 1;
-  }
-  return parts[0] * 1000 + parts[1];
+Result<void> check_library() {
+  const auto version = Runtime::version();
+  if (ort::version_number(version) >= ort::version_number(kRuntimeVersionMin) &&
+      ort::api_or_null() != nullptr)
+    return {};
+  return fail(ErrorCode::kFailedPrecondition,
+              "ONNX Runtime " + version + " is too old: " + std::string(kRuntimeVersionMin) +
+                  " or newer is needed");
 }
 
 }  // namespace
@@ -72,6 +121,7 @@ int version_number(std::string_view version) {
 Result<void> Runtime::State::start() {
   const std::lock_guard lock(mutex);
   if (environment) return {};
+  SELVAGE_RETURN_IF_ERROR(check_library());
   OrtEnv* made = nullptr;
   SELVAGE_RETURN_IF_ERROR(ort::to_result(ort::api().CreateEnvWithCustomLogger(
       write_log, nullptr, ORT_LOGGING_LEVEL_ERROR, "selvage", &made)));
@@ -96,11 +146,6 @@ Result<std::unique_ptr<Runtime>> Runtime::create(EnvironmentStart start) {
   // Both spellings that releases have used; read once, when the environment is made.
   ::setenv("ORT_DISABLE_TELEMETRY", "1", 1);
   ::setenv("ORT_TELEMETRY_DISABLED", "1", 1);
-  if (version_number(version()) < version_number(kRuntimeVersionMin) ||
-      ort::api_or_null() == nullptr)
-    return fail(ErrorCode::kFailedPrecondition,
-                "ONNX Runtime " + version() + " is too old: " + std::string(kRuntimeVersionMin) +
-                    " or newer is needed");
   auto state = std::make_unique<State>();
   if (start == EnvironmentStart::kNow) SELVAGE_RETURN_IF_ERROR(state->start());
   return std::unique_ptr<Runtime>(new Runtime(std::move(state)));

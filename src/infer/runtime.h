@@ -14,7 +14,7 @@ namespace selvage::infer {
 /// The oldest ONNX Runtime that the engine is tested with.
 inline constexpr std::string_view kRuntimeVersionMin = "1.21";
 
-/// When the runtime's environment is made, which takes about 12 MB.
+/// When the runtime's library is loaded and its environment made, which take 4 and 12 MB.
 enum class EnvironmentStart : std::uint8_t { kNow, kWithFirstSession };
 
 /// Synchronised. Must outlive every session made from it. Make one per process: ONNX Runtime keeps
@@ -23,7 +23,8 @@ class Runtime {
  public:
   /// Switches the runtime's telemetry off (ORT_DISABLE_TELEMETRY, read once when the environment is
   /// made) and creates the environment: call it before other threads start, since it calls setenv.
-  /// kFailedPrecondition when the library is older than kRuntimeVersionMin.
+  /// kFailedPrecondition, here or with the first session, when the library is missing or older than
+  /// kRuntimeVersionMin.
   [[nodiscard]] static Result<std::unique_ptr<Runtime>> create(
       EnvironmentStart start = EnvironmentStart::kNow);
   ~Runtime();

@@ -12,6 +12,7 @@
 #include "infer/denormals.h"
 #include "infer/session_options.h"
 #include "infer/session_state.h"
+#include "infer/shapes.h"
 #include "infer/tune.h"
 
 namespace selvage::infer {
@@ -117,16 +118,30 @@ Result<ort::Handle<OrtSession>> create_and_store(const OrtEnv* environment,
   return session;
 }
 
+/// What the operating system says to a file of the model's size in the cache's folder; when that
+/// succeeds, what the runtime said: it does not tell a full disk from a fault of its own.
+Error why_not_written(const ModelCache& cache, std::span<const std::byte> model, Error runtimes) {
+  const auto probe = cache.scratch_path();
+  const auto written = write_atomically(probe, model);
+  std::error_code ignored;
+  std::filesystem::remove(probe, ignored);
+  if (written) return runtimes;
+  if (written.error().code != ErrorCode::kResourceExhausted) return written.error();
+  return Error(written.error()).with_context("the disk of the cache is full");
+}
+
 struct Source {
   std::span<const std::byte> bytes;
   std::filesystem::path folder;  ///< Where external data lie; empty for a model in memory.
 };
 
 /// What must hold before the runtime sees the bytes. Returns whether the file is all of the model.
-Result<bool> check_model(const Source& source) {
+Result<bool> check_model(const Source& source, const SessionOptions& options) {
   SELVAGE_TRY(const auto model, graph::Model::parse(source.bytes, {.folder = source.folder}));
   SELVAGE_RETURN_IF_ERROR(graph::check(model));
-  return graph::summarise(model).external_bytes == 0;
+  const auto summary = graph::summarise(model);
+  SELVAGE_RETURN_IF_ERROR(check_dimensions(summary, options.dimensions));
+  return summary.external_bytes == 0;
 }
 
 struct Created {
@@ -147,7 +162,8 @@ Result<Created> create_session(const OrtEnv* environment, const Source& source,
       log::warning("a cached model does not load; optimising anew", {{"key", key->hex()}});
     }
   }
-  SELVAGE_TRY(const bool self_contained, check_model(source));
+  // A graph from the cache was checked before it was stored.
+  SELVAGE_TRY(const bool self_contained, check_model(source, options));
   std::optional<Error> not_written;
   if (key && self_contained) {
     SELVAGE_TRY(const auto writing, to_ort(options, false));
@@ -161,8 +177,17 @@ Result<Created> create_session(const OrtEnv* environment, const Source& source,
         plain.get(), "session.model_external_initializers_file_folder_path",
         source.folder.c_str())));
   SELVAGE_TRY(auto session, create(environment, source.bytes, plain.get()));
-  if (not_written) warn_not_cached(cache, *not_written);
+  if (not_written)
+    warn_not_cached(cache, why_not_written(cache, source.bytes, *std::move(not_written)));
   return Created{std::move(session), false};
+}
+
+/// The runtime's messages about a setting seldom name it.
+std::string settings_text(const SessionOptions& options) {
+  std::string text;
+  for (const auto& [key, value] : options.config)
+    text += (text.empty() ? " with " : ", ") + key + "=" + value;
+  return text;
 }
 
 std::vector<const char*> names_of(std::span<const ValueInfo> infos) {
@@ -213,8 +238,8 @@ Result<std::unique_ptr<Session>> Session::load(Runtime& runtime, const std::file
   const auto folder = model.has_parent_path() ? model.parent_path() : std::filesystem::path(".");
   auto session = open(runtime, bytes, folder, options);
   if (!session)
-    return std::unexpected(
-        std::move(session).error().with_context("load model '" + model.string() + "'"));
+    return std::unexpected(std::move(session).error().with_context("load model '" + model.string() +
+                                                                   "'" + settings_text(options)));
   return session;
 }
 

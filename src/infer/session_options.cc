@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "infer/cache.h"
+#include "infer/config_keys.h"
 
 namespace selvage::infer {
 namespace {
@@ -130,6 +131,8 @@ Result<SessionOptions> decide(SessionOptions options) {
     return fail(ErrorCode::kInvalidArgument, std::to_string(options.threads) +
                                                  " threads: between 0 (measure) and " +
                                                  std::to_string(kThreadsMax) + " are possible");
+  for (const auto& [key, value] : options.config)
+    SELVAGE_RETURN_IF_ERROR(check_config_key(key, Runtime::version()));
   if (options.power == PowerProfile::kLowPower && options.threads == 0) options.threads = 1;
   if (!options.spin_us) options.spin_us = spin_us_of(options.power);
   return options;

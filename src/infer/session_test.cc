@@ -1,17 +1,20 @@
 #include "infer/session.h"
 
 #include <cmath>
+#include <csignal>
 #include <fstream>
 #include <limits>
 #include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "graph/testing.h"
 #include "infer/cache.h"
+#include "infer/session_options.h"
 
 namespace selvage::infer {
 namespace {
@@ -401,14 +404,51 @@ TEST_F(SessionTest, WhatACrashLeftInTheCacheIsSweptAway) {
 }
 
 TEST_F(SessionTest, OptionsOfDifferentKindsNeverShareAnEntry) {
+  const auto model = crypto::sha256("model");
+  EXPECT_NE(cache_key(model, {.dimensions = {{"a", 1}}}),
+            cache_key(model, {.config = {{"a", "1"}}}));
+  EXPECT_NE(cache_key(model, {.dimensions = {{"a", 11}}}),
+            cache_key(model, {.dimensions = {{"a1", 1}}}));
+}
+
+TEST_F(SessionTest, MisspeltNamesAreRefusedAndNotIgnored) {
   const auto model = graph::testing::conv_model().bytes();
-  const auto cache = folder_ / "cache";
-  ASSERT_TRUE(Session::load(runtime(), model,
-                            {.threads = 1, .dimensions = {{"a", 1}}, .cache_folder = cache}));
-  const auto other = Session::load(runtime(), model,
-                                   {.threads = 1, .config = {{"a", "1"}}, .cache_folder = cache});
-  ASSERT_TRUE(other) << other.error().message;
-  EXPECT_FALSE((*other)->loaded_from_cache());
+  const auto setting =
+      Session::load(runtime(), model, {.config = {{"session.disable_prepackin", "1"}}});
+  ASSERT_FALSE(setting);
+  EXPECT_THAT(setting.error().message, HasSubstr("did you mean 'session.disable_prepacking'?"));
+  for (const auto& cache : {fs::path(), folder_ / "cache"}) {
+    const auto dimension =
+        Session::load(runtime(), model, {.dimensions = {{"batch", 1}}, .cache_folder = cache});
+    ASSERT_FALSE(dimension);
+    EXPECT_EQ(dimension.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_THAT(dimension.error().message, HasSubstr("no input has an open dimension 'batch'"));
+  }
+}
+
+TEST_F(SessionTest, AFullCacheCostsOnlyTimeAndIsCalledFull) {
+  const std::vector<float> weights(std::size_t{64} * 64, 0.5f);
+  const auto model = ModelBuilder()
+                         .input("x", DataType::kFloat32, {1, 64})
+                         .initialiser("w", {64, 64}, std::span<const float>(weights))
+                         .node("MatMul", {"x", "w"}, {"y"})
+                         .output("y", DataType::kFloat32, {1, 64})
+                         .bytes();
+  // A file-size limit fails the write exactly as a full disk does, without needing one.
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{.rlim_cur = 4096, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  testing::internal::CaptureStderr();
+  const auto session =
+      Session::load(runtime(), model, {.threads = 1, .cache_folder = folder_ / "full"});
+  const auto log = testing::internal::GetCapturedStderr();
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, handler);
+  ASSERT_TRUE(session) << session.error().message;
+  EXPECT_EQ(files_in(folder_ / "full"), 0u);
+  EXPECT_THAT(log, HasSubstr("the disk of the cache is full"));
 }
 
 TEST_F(SessionTest, OpenSidesAreMeasuredAtTheirUsualSizeOrNotAtAll) {

@@ -1,7 +1,10 @@
 #include "infer/shapes.h"
 
+#include <algorithm>
+
 #include "graph/edit.h"
 #include "infer/session.h"
+#include "infer/yaml.h"
 
 namespace selvage::infer {
 
@@ -26,6 +29,27 @@ Result<graph::ShapeMap> resolve_shapes(
   keep(session->inputs());
   keep(session->outputs());
   return shapes;
+}
+
+Result<void> check_dimensions(const graph::Summary& model,
+                              const std::vector<std::pair<std::string, std::int64_t>>& dimensions) {
+  std::vector<std::string> names;
+  for (const auto& input : model.inputs)
+    for (const auto& dimension : input.shape.value_or(std::vector<graph::DimensionSummary>{}))
+      if (!dimension.symbol.empty() && std::ranges::find(names, dimension.symbol) == names.end())
+        names.push_back(dimension.symbol);
+  for (const auto& [name, size] : dimensions) {
+    if (std::ranges::find(names, name) != names.end()) continue;
+    const std::string problem = "no input has an open dimension '" + name + "'";
+    if (const auto nearest = nearest_name(name, names))
+      return fail(ErrorCode::kInvalidArgument,
+                  problem + ": did you mean '" + std::string(*nearest) + "'?");
+    std::string all;
+    for (const auto& one : names) all += (all.empty() ? "" : ", ") + one;
+    return fail(ErrorCode::kInvalidArgument,
+                problem + (all.empty() ? "; none is open by name" : "; there are " + all));
+  }
+  return {};
 }
 
 }  // namespace selvage::infer

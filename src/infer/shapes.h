@@ -21,4 +21,10 @@ namespace selvage::infer {
     Runtime& runtime, const graph::Model& model,
     const std::vector<std::pair<std::string, std::int64_t>>& dimensions = {});
 
+/// kInvalidArgument when a name in `dimensions` is none of the model's inputs' open dimensions: the
+/// runtime would ignore it. The message names the nearest one, or all of them.
+[[nodiscard]] Result<void> check_dimensions(
+    const graph::Summary& model,
+    const std::vector<std::pair<std::string, std::int64_t>>& dimensions);
+
 }  // namespace selvage::infer

@@ -10,6 +10,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include "base/exception.h"
+#include "base/utf8.h"
 
 namespace selvage::infer {
 namespace {
@@ -327,24 +328,6 @@ std::optional<std::string_view> nearest_name(std::string_view name,
     }
   }
   return nearest;
-}
-
-bool is_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i++]);
-    if (lead < 0x80) continue;
-    const std::size_t more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
-    if (lead < 0xc2 || lead > 0xf4 || i + more > text.size()) return false;
-    std::uint32_t code = lead & (0x3fu >> more);
-    for (const auto end = i + more; i < end; ++i) {
-      const auto byte = static_cast<unsigned char>(text[i]);
-      if ((byte & 0xc0u) != 0x80) return false;
-      code = code << 6 | (byte & 0x3fu);
-    }
-    const bool overlong = (more == 2 && code < 0x800) || (more == 3 && code < 0x10000);
-    if (overlong || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) return false;
-  }
-  return true;
 }
 
 }  // namespace selvage::infer

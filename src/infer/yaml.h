@@ -105,9 +105,6 @@ class YamlFields {
 [[nodiscard]] std::optional<std::string_view> nearest_name(std::string_view name,
                                                            const std::vector<std::string>& known);
 
-/// Valid UTF-8 without surrogates and overlong forms.
-[[nodiscard]] bool is_utf8(std::string_view text);
-
 template <typename T>
 void YamlFields::number(std::string_view key, T& value, double min, double max) {
   using Number = typename YamlValueOf<T>::Type;

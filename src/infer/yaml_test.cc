@@ -120,14 +120,5 @@ TEST(Yaml, NearestNameIsOnlyOneThatCouldBeMeant) {
   EXPECT_EQ(nearest_name(std::string(1 << 20, 'w'), known), std::nullopt);
 }
 
-TEST(Utf8, AcceptsExactlyUnicode) {
-  for (const auto* good :
-       {"", "abc", "\xc2\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xf4\x8f\xbf\xbf"})
-    EXPECT_TRUE(is_utf8(good)) << good;
-  for (const auto* bad : {"\x80", "\xc0\xaf", "\xc2", "\xe0\x80\x80", "\xed\xa0\x80",
-                          "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80", "\xe2\x82"})
-    EXPECT_FALSE(is_utf8(bad)) << bad;
-}
-
 }  // namespace
 }  // namespace selvage::infer
