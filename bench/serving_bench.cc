@@ -3,7 +3,7 @@
 // - a lone request through submit() and back, beside the same Binding::run in the caller's thread;
 // - requests a second for an identity of one float, from two threads;
 // - a matrix product that is limited by reading its weights, 32 clients, beside the best fixed
-// batch.
+//   batch that so many clients can fill.
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -32,6 +32,7 @@ using infer::InferenceResponse;
 using infer::ModelRepository;
 
 constexpr std::int64_t kWide = 1'024;  // Of the matrix product: 4 MB of weights.
+constexpr int kClients = 32;           // Of the matrix product.
 
 template <typename T>
 T must(Result<T> result) {
@@ -249,19 +250,25 @@ int measure(double seconds) {
              runs);
   print_rate("submit(), batches", closed_loop(*repository, "identity", 2, 64, seconds), runs);
 
-  std::printf("\nproduct with a %lld x %lld matrix, 32 clients\n", static_cast<long long>(kWide),
-              static_cast<long long>(kWide));
+  std::printf("\nproduct with a %lld x %lld matrix, %d clients\n", static_cast<long long>(kWide),
+              static_cast<long long>(kWide), kClients);
   const auto model = must(repository->model("product"));
   double best = 0;
   for (const std::int64_t rows : {1, 2, 4, 8, 16, 32}) {
-    const double rate = bare(model->session(), rows, kWide, cores, seconds);
+    // So many clients have so many rows under way, and no more.
+    const int threads = std::min(cores, static_cast<int>(kClients / rows));
+    const double rate = bare(model->session(), rows, kWide, threads, seconds);
     best = std::max(best, rate);
-    print_rate("bare run, batch " + std::to_string(rows), rate, best);
+    print_rate(
+        "bare run, batch " + std::to_string(rows) + " on " + std::to_string(threads) + " threads",
+        rate, best);
   }
-  print_rate("submit(), one by one", event_loop(*repository, "product-single", 32, seconds), best);
+  print_rate("submit(), one by one", event_loop(*repository, "product-single", kClients, seconds),
+             best);
   double rate = 0;
-  const double rows = mean_batch(*repository, "product",
-                                 [&] { rate = event_loop(*repository, "product", 32, seconds); });
+  const double rows = mean_batch(*repository, "product", [&] {
+    rate = event_loop(*repository, "product", kClients, seconds);
+  });
   print_rate("submit(), batches, beside the best fixed batch", rate, best);
   std::printf("rows in a batch: %.1f\n", rows);
   return 0;
