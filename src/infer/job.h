@@ -39,6 +39,7 @@ struct Job : std::enable_shared_from_this<Job> {
   std::optional<std::chrono::microseconds> timeout;
   std::int64_t rows = 1;  ///< Of the batch dimension.
   bool alone = false;     ///< Never batched with others.
+  bool here = false;      ///< ComputeOn::kCallerIfQuick, and its work is that of any other.
   SequenceId sequence_id;
   SequenceFlags sequence_flags;
 

@@ -33,7 +33,7 @@ namespace {
 ModelMetadata describe(const ServedVersion& served, const std::vector<Served>& siblings) {
   ModelMetadata metadata{.name = served.name,
                          .versions = {},
-                         .platform = served.ensemble ? "ensemble" : std::string(kPlatform),
+                         .platform = served.runner == nullptr ? "ensemble" : std::string(kPlatform),
                          .inputs = {},
                          .outputs = {}};
   for (const auto& sibling : siblings) metadata.versions.push_back(sibling->version);

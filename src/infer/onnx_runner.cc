@@ -88,15 +88,19 @@ OnnxRunner::OnnxRunner(std::shared_ptr<const Model> model, Signature signature, 
       name_(std::move(name)),
       version_(std::move(version)),
       slots_(std::make_shared<SlotPool>(model_, idle_max)),
-      idle_max_(idle_max) {
-  for (const auto& port : signature_.inputs)
-    if (std::ranges::count_if(port.client, is_open) > 1) rows_alike_ = false;
+      predictors_(idle_max) {
+  for (const auto& port : signature_.inputs) {
+    const auto open = std::ranges::count_if(port.client, is_open);
+    if (open > 1) rows_alike_ = false;
+    if (open > (signature_.batching ? 1 : 0)) work_alike_ = false;
+  }
 }
 
 OnnxRunner::~OnnxRunner() = default;
 
 Result<void> OnnxRunner::prepare(InferJob& job) const {
   SELVAGE_TRY(job.rows, accept(signature_, job.request));
+  job.here = job.request.compute_on == ComputeOn::kCallerIfQuick && work_alike_ && job.rows == 1;
   for (const auto& port : signature_.controls)
     if (port.control.kind == SequenceControl::Kind::kCorrelationId &&
         port.control.type != DataType::kString &&
@@ -389,40 +393,19 @@ void OnnxRunner::answer(Scheduler& scheduler, const Batch& batch, Run& run,
   }
 }
 
-void OnnxRunner::predict(Scheduler& scheduler, Batch& batch, PredictJob& job) {
-  std::unique_ptr<Predictor> predictor;
-  {
-    const std::scoped_lock lock(predictors_mutex_);
-    if (!predictors_.empty()) {
-      predictor = std::move(predictors_.back());
-      predictors_.pop_back();
-    }
-  }
-  if (!predictor) {
-    auto created = Predictor::create(*model_);
-    if (!created) return scheduler.fail(job, std::move(created).error());
-    predictor = *std::move(created);
-  }
-  predictor->reset();  // Another client's state is none of this one's business.
+void OnnxRunner::predict(Scheduler& scheduler, const Batch& batch, PredictJob& job) {
   const auto began = scheduler.clock().steady_now();
-  auto prediction = predictor->predict(job.request.input);
-  const auto now = scheduler.clock().steady_now();
-  if (!prediction) return scheduler.fail(job, std::move(prediction).error());
-  {
-    const std::scoped_lock lock(predictors_mutex_);
-    if (predictors_.size() < idle_max_) predictors_.push_back(std::move(predictor));
-  }
-  if (job.cancelled)
-    return scheduler.fail(job, {ErrorCode::kCancelled, "the request was cancelled"});
-  const auto queued = batch.taken - job.submitted;
-  const RequestTimes times{.queue = queued, .compute_infer = now - began};
-  const StatisticsRecorder::Request request{.queue = queued, .total = now - job.submitted};
-  scheduler.statistics().record_batch(1, {&request, 1}, times, scheduler.clock().system_now());
-  PredictionResponse response{name_, version_, *std::move(prediction), times};
-  scheduler.succeed(job,
-                    [owner = job.shared_from_this(), response = std::move(response)]() mutable {
-                      static_cast<PredictJob&>(*owner).callback(std::move(response));
-                    });
+  const auto predict = [&]() -> Result<Prediction> {
+    auto predictor = predictors_.take();
+    if (!predictor) {
+      SELVAGE_TRY(predictor, Predictor::create(*model_));
+    }
+    predictor->reset();  // Another client's state is none of this one's business.
+    auto prediction = predictor->predict(job.request.input);
+    if (prediction) predictors_.give_back(std::move(predictor));
+    return prediction;
+  };
+  answer_prediction(scheduler, batch, job, began, name_, version_, predict());
 }
 
 Result<std::vector<Tensor>> OnnxRunner::try_run(std::span<const Tensor> inputs) {

@@ -4,11 +4,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "infer/chain_runner.h"
 #include "infer/model.h"
 #include "infer/scheduler.h"
 #include "infer/sequence_queue.h"
@@ -49,7 +49,7 @@ class OnnxRunner final : public Runner {
   struct Run;  // One execution in progress.
   [[nodiscard]] Result<void> infer(Scheduler& scheduler, Batch& batch,
                                    std::span<const std::shared_ptr<Job>> jobs);
-  void predict(Scheduler& scheduler, Batch& batch, PredictJob& job);
+  void predict(Scheduler& scheduler, const Batch& batch, PredictJob& job);
   [[nodiscard]] Result<void> bind(RunSlot& slot, const Run& run) const;
   [[nodiscard]] Result<void> bind_sequence(RunSlot& slot, const Run& run) const;
   [[nodiscard]] Result<void> bind_outputs(RunSlot& slot, const Run& run) const;
@@ -66,10 +66,9 @@ class OnnxRunner final : public Runner {
   const Signature signature_;
   const std::string name_, version_;
   bool rows_alike_ = true;  // Only the first dimension is open.
+  bool work_alike_ = true;  // Every row takes the same work: nothing else is open.
   const std::shared_ptr<SlotPool> slots_;
-  std::mutex predictors_mutex_;
-  std::vector<std::unique_ptr<Predictor>> predictors_;  // Idle ones.
-  const std::size_t idle_max_;
+  IdlePool<Predictor> predictors_;
 };
 
 }  // namespace selvage::infer

@@ -96,6 +96,11 @@ struct ModelRepository::State {
             return start(std::move(step), std::move(done), GatePass());
           },
           std::move(pass));
+    if (served.chain) {
+      callback(fail(ErrorCode::kFailedPrecondition,
+                    "'" + request.model + "' has no tensors: it takes pictures, by :predict"));
+      return {};
+    }
     auto job = std::make_shared<InferJob>();
     job->request = std::move(request);
     job->callback = std::move(callback);
@@ -180,10 +185,20 @@ RequestHandle ModelRepository::predict(PredictionRequest request, PredictionCall
 Result<std::shared_ptr<const Model>> ModelRepository::model(std::string_view name,
                                                             std::string_view version) const {
   SELVAGE_TRY(const auto found, state_->index.find(name, version));
-  if (found->ensemble)
+  if (found->runner == nullptr)
     return fail(ErrorCode::kFailedPrecondition,
-                "'" + std::string(name) + "' is an ensemble: it has no model of its own");
+                "'" + std::string(name) + "' is several models: it has none of its own");
   return found->runner->shared_model();
+}
+
+Result<std::shared_ptr<const ModelCard>> ModelRepository::card(std::string_view name,
+                                                               std::string_view version) const {
+  SELVAGE_TRY(const auto found, state_->index.find(name, version));
+  if (found->chain)
+    return std::shared_ptr<const ModelCard>(found->chain,
+                                            &found->chain->steps().front().model->card());
+  SELVAGE_TRY(const auto only, model(name, version));
+  return std::shared_ptr<const ModelCard>(only, &only->card());
 }
 
 Result<ModelMetadata> ModelRepository::metadata(std::string_view name,

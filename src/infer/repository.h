@@ -6,6 +6,7 @@
 //   DIR/NAME/VERSION/model.onnx      VERSION is a number from 1
 //   DIR/NAME/VERSION/model.yaml      optional
 //   DIR/NAME/model.onnx              instead of VERSION folders: version 1
+//   DIR/NAME/ensemble.yaml           or a chain of models (ensemble.h) for predict()
 //
 // Whatever happens to the folder never hurts what is being served: a new version is loaded and
 // warmed up beside the old one, then requests are switched over at once; the old one ends when its
@@ -141,9 +142,13 @@ class ModelRepository {
   RequestHandle predict(PredictionRequest request, PredictionCallback callback);
 
   /// The model with its card, for as long as the pointer is kept. kNotFound; kUnavailable;
-  /// kFailedPrecondition for an ensemble. Version "" = the highest that is served, here and below.
+  /// kFailedPrecondition for what is several models. Version "" = the highest that is served, here
+  /// and below.
   [[nodiscard]] Result<std::shared_ptr<const Model>> model(std::string_view name,
                                                            std::string_view version = "") const;
+  /// What predict() takes: a model's own, or for a chain that of the model that sees the picture.
+  [[nodiscard]] Result<std::shared_ptr<const ModelCard>> card(std::string_view name,
+                                                              std::string_view version = "") const;
   [[nodiscard]] Result<ModelMetadata> metadata(std::string_view name,
                                                std::string_view version = "") const;
   /// As it is in force: completed from the model.

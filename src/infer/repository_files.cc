@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
-#include "infer/yaml.h"
+#include "base/utf8.h"
 
 namespace selvage::infer {
 namespace {
@@ -39,19 +39,6 @@ Result<std::vector<fs::path>> entries_of(const fs::path& folder, std::size_t max
   if (error) return io_error(folder, error);
   std::ranges::sort(entries);
   return entries;
-}
-
-/// kPermissionDenied when symbolic links lead out of `root`.
-Result<void> check_inside(const fs::path& root, const fs::path& path) {
-  std::error_code error;
-  const auto real_root = fs::canonical(root, error);
-  if (error) return io_error(root, error);
-  const auto real = fs::canonical(path, error);
-  if (error) return io_error(path, error);
-  const auto [at, unused] = std::ranges::mismatch(real_root, real);
-  if (at == real_root.end()) return {};
-  return fail(ErrorCode::kPermissionDenied,
-              "'" + path.string() + "' leads out of the repository '" + root.string() + "'");
 }
 
 Result<void> add_files(const fs::path& folder, int depth, std::size_t& count, Fingerprint& print) {
@@ -89,6 +76,18 @@ Result<std::optional<fs::path>> model_file(const fs::path& root, const fs::path&
 }
 
 }  // namespace
+
+Result<void> check_inside(const fs::path& root, const fs::path& path) {
+  std::error_code error;
+  const auto real_root = fs::canonical(root, error);
+  if (error) return io_error(root, error);
+  const auto real = fs::canonical(path, error);
+  if (error) return io_error(path, error);
+  const auto [at, unused] = std::ranges::mismatch(real_root, real);
+  if (at == real_root.end()) return {};
+  return fail(ErrorCode::kPermissionDenied,
+              "'" + path.string() + "' leads out of the repository '" + root.string() + "'");
+}
 
 Result<void> check_model_name(std::string_view name) {
   const auto bad = [&](std::string_view problem) {
@@ -184,12 +183,15 @@ Result<ModelFolder> read_folder(const fs::path& root, const fs::path& folder,
     if (ensemble || file) found.versions.emplace(*version, file.value_or(path / name));
   }
   if (found.versions.empty()) {
-    SELVAGE_TRY(const auto file, model_file(root, folder, name));
+    SELVAGE_TRY(auto file, model_file(root, folder, name));
+    // Like a model card it may be a link to anywhere; the models that it names may not.
+    if (!file && fs::is_regular_file(folder / kChainFile, error)) file = folder / kChainFile;
     if (ensemble || file) found.versions.emplace(1, file.value_or(folder / name));
   }
   if (found.versions.empty())
     return fail(ErrorCode::kNotFound, "no version in '" + folder.string() + "': neither VERSION/" +
-                                          name + " nor " + name);
+                                          name + " nor " + name + " nor " +
+                                          std::string(kChainFile));
   return found;
 }
 

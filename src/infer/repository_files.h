@@ -18,13 +18,14 @@ namespace selvage::infer {
 
 inline constexpr std::size_t kModelFilesMax = 10'000;  ///< In one model's folder.
 inline constexpr int kModelFoldersDeepMax = 6;
+inline constexpr std::string_view kChainFile = "ensemble.yaml";  ///< See ensemble.h.
 
 /// Names, sizes, times and inode numbers of all files of a model; it changes when any file does.
 using Fingerprint = std::string;
 
 struct ModelFolder {
   std::filesystem::path path;
-  /// By version: the model file.
+  /// By version: the model file, or kChainFile where a folder holds that instead.
   std::map<std::int64_t, std::filesystem::path> versions;
 };
 
@@ -36,6 +37,10 @@ struct ModelFolder {
 /// that leads out of its root by a symbolic link. `name` must be valid.
 [[nodiscard]] Result<std::filesystem::path> find_model(
     const std::vector<std::filesystem::path>& roots, const std::string& name);
+
+/// kPermissionDenied when `path` leads out of `root`, by dots or by symbolic links.
+[[nodiscard]] Result<void> check_inside(const std::filesystem::path& root,
+                                        const std::filesystem::path& path);
 
 /// Of everything in the folder.
 [[nodiscard]] Result<Fingerprint> fingerprint(const std::filesystem::path& folder);

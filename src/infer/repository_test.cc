@@ -10,7 +10,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "graph/testing.h"
+#include "media/picture.h"
 
 namespace selvage::infer {
 namespace {
@@ -806,6 +808,42 @@ TEST_F(RepositoryTest, PredictsInTheWordsOfTheCard) {
   ASSERT_TRUE(response) << response.error().message;
   EXPECT_THAT(std::get<Regression>(response->prediction).values, ElementsAre(5));
   EXPECT_EQ(repository_->statistics("m")->at(0).success.count, 1u);
+}
+
+TEST_F(RepositoryTest, ServesChainsOfModels) {
+  const fs::path deps = SELVAGE_DEPS_DIR;
+  open({.folders = {deps / "models"}, .control = LoadExplicitly{{"ppocr"}}});
+  const auto card = repository_->card("ppocr");
+  ASSERT_TRUE(card) << card.error().message << reason("ppocr");
+  EXPECT_TRUE(std::holds_alternative<ImageInput>((*card)->input.kind));
+  EXPECT_EQ(repository_->metadata("ppocr")->platform, "ensemble");
+  EXPECT_THAT(answer("ppocr", {1}), HasSubstr("by :predict"));
+  EXPECT_FALSE(repository_->model("ppocr"));
+
+  const auto file = read_bytes(deps / "data/opencv/scenetext01.jpg", 1u << 20);
+  ASSERT_TRUE(file) << file.error().message;
+  const auto picture = media::decode_picture(*file);
+  ASSERT_TRUE(picture) << picture.error().message;
+  const auto predict = [&](const Input& input) {
+    std::promise<Result<PredictionResponse>> promise;
+    repository_->predict({.model = "ppocr", .input = input},
+                         [&](Result<PredictionResponse> r) { promise.set_value(std::move(r)); });
+    return promise.get_future().get();
+  };
+  const auto response = predict(picture->view());
+  ASSERT_TRUE(response) << response.error().message;
+  const auto& regions = std::get<TextRegions>(response->prediction).regions;
+  ASSERT_FALSE(regions.empty());
+  EXPECT_FALSE(regions.front().text.empty());
+  EXPECT_EQ(repository_->statistics("ppocr")->at(0).success.count, 1u);
+  EXPECT_EQ(predict(RowView{}).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(RepositoryTest, ChainsMayNotLeadOutOfTheRepository) {
+  write(folder_ / "outside/m/model.onnx", plus(1));
+  write(folder_ / "inside/chain/ensemble.yaml", "steps:\n  look: {model: ../../outside/m}\n");
+  open({.folders = {folder_ / "inside"}});
+  EXPECT_THAT(reason("chain"), HasSubstr("leads out of"));
 }
 
 TEST_F(RepositoryTest, RefusesOptionsThatMakeNoSense) {

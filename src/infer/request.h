@@ -39,6 +39,11 @@ struct SequenceFlags {
   bool end = false;
 };
 
+/// Which thread computes. kCallerIfQuick: the one that calls submit(), which runs the callback,
+/// too, before it returns, when the model is known to be done sooner than a worker would have woken
+/// up (see Scheduler::kQuickRun) and nobody waits. For event loops that lose nothing by it.
+enum class ComputeOn : std::uint8_t { kWorker, kCallerIfQuick };
+
 /// Confined; moved into ModelRepository::submit.
 struct InferenceRequest {
   std::string model;
@@ -50,6 +55,7 @@ struct InferenceRequest {
   std::optional<std::chrono::microseconds> timeout;  ///< From submit() to the start of compute.
   SequenceId sequence;
   SequenceFlags flags;
+  ComputeOn compute_on = ComputeOn::kWorker;
   /// Owns what `inputs` (and `outputs` with memory) point into, such as the network's buffer.
   /// Released after the callback has returned.
   std::shared_ptr<const void> keepalive;
@@ -76,8 +82,9 @@ struct InferenceResponse {
   std::shared_ptr<const void> memory;
 };
 
-/// Runs exactly once: on a worker thread, or, for a request that is refused at once or cancelled
-/// while queued, inside submit() or cancel(). It should be quick: the worker waits for it.
+/// Runs exactly once: on a worker thread, or, for a request that is refused at once, computed by
+/// its caller or cancelled while queued, inside submit() or cancel(). It should be quick: the
+/// worker waits for it.
 using ResponseCallback = std::move_only_function<void(Result<InferenceResponse>)>;
 
 /// A request in the words of the model's card.

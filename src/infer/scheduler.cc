@@ -74,6 +74,20 @@ bool Scheduler::claim_worker() {
   return true;
 }
 
+bool Scheduler::claim_caller(const Job& job) {
+  // Alone in every respect: whoever came before must not wait for longer because of this one.
+  if (!job.here || run_time_ >= kQuickRun || queue_->size() != 1 || called_ > 0 ||
+      running_.size() >= options_.instances)
+    return false;
+  ++called_;
+  return true;
+}
+
+void Scheduler::note_run(std::chrono::nanoseconds took) {
+  constexpr int kWeight = 8;
+  run_time_ += (std::min<std::chrono::nanoseconds>(took, 2 * kQuickRun) - run_time_) / kWeight;
+}
+
 std::optional<SteadyTime> Scheduler::claim_alarm(SteadyTime time) {
   if (closed_ || time >= alarm_) return std::nullopt;
   alarm_ = time;
@@ -90,6 +104,7 @@ void Scheduler::submit(const std::shared_ptr<Job>& job) {
   job->submitted = clock_.steady_now();
   Jobs expired;
   Result<void> pushed;
+  bool here = false;
   bool call = false;
   bool company = false;
   std::optional<SteadyTime> alarm;
@@ -102,7 +117,8 @@ void Scheduler::submit(const std::shared_ptr<Job>& job) {
     else
       pushed = queue_->push(job);
     job->state = pushed ? Job::State::kQueued : Job::State::kAnswered;
-    call = claim_worker();
+    here = pushed && claim_caller(*job);
+    call = !here && claim_worker();
     company = queue_->size() >= awaited_;
     alarm = claim_alarm(queue_->next_expiry());
   }
@@ -111,6 +127,7 @@ void Scheduler::submit(const std::shared_ptr<Job>& job) {
   if (alarm) pool_.wake_at(*alarm, weak_from_this());
   fail_expired(expired);
   if (!pushed) fail(*job, std::move(pushed).error());
+  if (here && work()) pool_.post(shared_from_this());
 }
 
 void Scheduler::cancel(Job& job) {
@@ -209,6 +226,7 @@ bool Scheduler::end(Batch& batch) {
   {
     const std::scoped_lock lock(mutex_);
     std::erase(running_, &batch);
+    if (batch.jobs.size() == 1) note_run(now - batch.taken);
     for (const auto& job : batch.jobs) {
       job->state = Job::State::kAnswered;
       job->batch = nullptr;

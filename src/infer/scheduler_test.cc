@@ -27,10 +27,12 @@ class HeldRunner final : public Runner {
       std::vector<std::string> ids;
       for (const auto& job : batch.jobs) ids.push_back(id_of(*job));
       batches_.push_back(ids);
+      threads_.push_back(std::this_thread::get_id());
       changed_.notify_all();
       changed_.wait(lock, [&] { return open_ > 0; });
       --open_;
     }
+    if (during_) during_();
     for (const auto& job : batch.jobs) {
       if (job->cancelled) {
         scheduler.fail(*job, {ErrorCode::kCancelled, "cancelled"});
@@ -48,10 +50,21 @@ class HeldRunner final : public Runner {
     open_ += count;
     changed_.notify_all();
   }
+  void close() {
+    const std::scoped_lock lock(mutex_);
+    open_ = 0;
+  }
   void wait_for_batches(std::size_t count) {
     std::unique_lock lock(mutex_);
     ASSERT_TRUE(changed_.wait_for(lock, std::chrono::seconds(20),
                                   [&] { return batches_.size() >= count; }));
+  }
+  /// Called in every run. Set it before the first.
+  void during(std::function<void()> function) { during_ = std::move(function); }
+  /// Where the last batch ran.
+  [[nodiscard]] std::thread::id last_thread() {
+    const std::scoped_lock lock(mutex_);
+    return threads_.back();
   }
   [[nodiscard]] std::vector<std::vector<std::string>> batches() {
     const std::scoped_lock lock(mutex_);
@@ -64,6 +77,8 @@ class HeldRunner final : public Runner {
   std::condition_variable changed_;
   int open_ = 0;
   std::vector<std::vector<std::string>> batches_;
+  std::vector<std::thread::id> threads_;
+  std::function<void()> during_;
 };
 
 /// A scheduler over a held runner, and what became of each request.
@@ -136,6 +151,55 @@ TEST_F(SchedulerTest, BatchesWhatIsQueuedWhileTheWorkersAreBusy) {
   EXPECT_EQ(answer_to("e"), "ok");
   EXPECT_THAT(runner_->batches(),
               ElementsAre(SizeIs(1), ElementsAre("a", "b", "c", "d"), ElementsAre("e")));
+}
+
+/// Requests that may run where they are submitted, one by one, until one does.
+class QuickRunTest : public SchedulerTest {
+ protected:
+  bool runs_here(int tries) {
+    for (int i = 0; i < tries; ++i) {
+      const auto id = "try " + std::to_string(i);
+      submit(id, [](Job& job) { job.here = true; });
+      EXPECT_EQ(answer_to(id), "ok");
+      if (runner_->last_thread() == std::this_thread::get_id()) return true;
+    }
+    return false;
+  }
+};
+
+TEST_F(QuickRunTest, QuickModelsRunWhereTheRequestArrives) {
+  start({});
+  runner_->open(1'000);
+  EXPECT_FALSE(runs_here(5)) << "nobody knows yet how long it takes";
+  ASSERT_TRUE(runs_here(900));
+  submit("here", [](Job& job) { job.here = true; });
+  EXPECT_TRUE(is_answered("here"));
+  submit("elsewhere");
+  EXPECT_EQ(answer_to("elsewhere"), "ok");
+  EXPECT_NE(runner_->last_thread(), std::this_thread::get_id());
+}
+
+TEST_F(QuickRunTest, SlowModelsRunOnWorkers) {
+  start({});
+  runner_->open(1'000);
+  runner_->during([this] { clock_.advance(Scheduler::kQuickRun); });
+  EXPECT_FALSE(runs_here(100));
+}
+
+TEST_F(QuickRunTest, NobodyRunsAnythingWhileOthersWait) {
+  start({.limits = {.rows_max = 4}});
+  runner_->open(1'000);
+  ASSERT_TRUE(runs_here(1'000));
+  runner_->close();
+  const auto before = runner_->batches().size();
+  submit("held");
+  runner_->wait_for_batches(before + 1);
+  submit("a", [](Job& job) { job.here = true; });  // Would never return if it ran here.
+  submit("b", [](Job& job) { job.here = true; });
+  EXPECT_EQ(scheduler_->pending(), 2u);
+  runner_->open(2);
+  EXPECT_EQ(answer_to("b"), "ok");
+  EXPECT_THAT(runner_->batches().back(), ElementsAre("a", "b"));
 }
 
 TEST_F(SchedulerTest, RunsAsManyInstancesAsAllowedAtOnce) {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/file.h"
 #include "infer/labels.h"
+#include "infer/repository_files.h"
 #include "infer/warmup.h"
 
 namespace selvage::infer {
@@ -114,6 +116,33 @@ Result<std::shared_ptr<const Model>> load_model(Runtime& runtime, const Reposito
   return Model::load(runtime, request.file, model);
 }
 
+/// The chain with models of its own: those of its name may serve beside it, other versions even.
+Result<std::shared_ptr<const ServedVersion>> load_chain(Runtime& runtime, WorkerPool& pool,
+                                                        const RepositoryOptions& options,
+                                                        LoadRequest request) {
+  SELVAGE_TRY(const auto text, read_text(request.file, kCardBytesMax));
+  SELVAGE_TRY(const auto card, parse_ensemble_card(text));
+  for (const auto& step : card.steps)
+    SELVAGE_RETURN_IF_ERROR(
+        check_inside(request.folder.parent_path(), request.file.parent_path() / step.model));
+  ModelOptions model{.name = {}, .version = {}, .session = options.session};
+  if (model.session.threads == 0) model.session.threads = 1;
+  SELVAGE_TRY(auto chain, Ensemble::load(runtime, request.file, model));
+  auto served = std::make_shared<ServedVersion>();
+  served->chain = std::move(chain);
+  const auto instances = instances_of(request.config, pool.size(), model.session.threads);
+  served->scheduler = std::make_shared<Scheduler>(
+      Scheduler::Options{.instances = instances},
+      priority_queue(request.config, {}, options.queue_requests,
+                     [](const Job&, const Job&) { return false; }),
+      std::make_unique<ChainRunner>(served->chain, request.name, request.version, instances), pool,
+      *options.clock);
+  served->name = request.name;
+  served->version = request.version;
+  served->config = std::move(request.config);
+  return served;
+}
+
 }  // namespace
 
 Result<SessionSettings> session_settings(const ModelConfig& config) {
@@ -170,6 +199,8 @@ Result<std::map<std::string, std::shared_ptr<const Labels>, std::less<>>> read_l
 Result<std::shared_ptr<const ServedVersion>> load_version(Runtime& runtime, WorkerPool& pool,
                                                           const RepositoryOptions& options,
                                                           LoadRequest request) {
+  if (request.file.filename() == kChainFile)
+    return load_chain(runtime, pool, options, std::move(request));
   auto served = std::make_shared<ServedVersion>();
   SELVAGE_TRY(const auto model, load_model(runtime, options, request));
   auto& config = request.config;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "infer/config_ensemble.h"
+#include "infer/ensemble.h"
 #include "infer/onnx_runner.h"
 #include "infer/repository.h"
 #include "infer/scheduler.h"
@@ -24,11 +25,14 @@ struct ServedVersion {
   // A model:
   std::shared_ptr<Scheduler> scheduler;
   const OnnxRunner* runner = nullptr;  ///< The scheduler's.
+  // or a chain of models behind a scheduler, which has no tensors of its own:
+  std::shared_ptr<const Ensemble> chain;
   // or an ensemble:
   std::shared_ptr<const EnsemblePlan> ensemble;
 
   [[nodiscard]] const Signature& signature() const {
-    return ensemble ? ensemble->signature : runner->signature();
+    static const Signature kNone;
+    return ensemble ? ensemble->signature : runner != nullptr ? runner->signature() : kNone;
   }
   [[nodiscard]] StatisticsRecorder& statistics() const {
     return ensemble ? *ensemble->statistics : scheduler->statistics();
@@ -39,7 +43,7 @@ struct ServedVersion {
 struct LoadRequest {
   std::string name, version;
   std::filesystem::path folder;  ///< Of the model: labels, warmup/, initial_state/.
-  std::filesystem::path file;    ///< The model's.
+  std::filesystem::path file;    ///< The model's, or a chain's kChainFile.
   ModelConfig config;
 };
 

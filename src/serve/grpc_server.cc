@@ -19,6 +19,10 @@ namespace {
 
 constexpr int kWaitingCalls = 8;  // On each queue, so that bursts find one.
 constexpr std::uint64_t kPemBytesMax = 1u << 20;
+// A tensor should arrive in few frames, and without waiting for credit on the way: HTTP/2's own
+// sizes, 16 KB and 64 KB, are for pages.
+constexpr int kFrameBytes = 1 << 20;
+constexpr int kCreditBytes = 2 << 20;
 
 Result<std::shared_ptr<grpc::ServerCredentials>> credentials_of(const TlsOptions& tls) {
   if (!tls.enabled()) return grpc::InsecureServerCredentials();
@@ -73,6 +77,8 @@ struct GrpcServer::State {
                                static_cast<int>(limits.calls_per_connection));
     builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE,
                                static_cast<int>(limits.metadata_bytes_max));
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kFrameBytes);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kCreditBytes);
     builder.SetResourceQuota(grpc::ResourceQuota("selvage").Resize(limits.memory_bytes));
     for (unsigned i = 0; i < std::max(1u, options.threads); ++i)
       queues.push_back(builder.AddCompletionQueue());

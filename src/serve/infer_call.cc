@@ -133,6 +133,7 @@ Result<bool> InferCallBuilder::add_shared_input(const InputHead& head) {
 }
 
 InferCall InferCallBuilder::finish() && {
+  call_.request.compute_on = infer::ComputeOn::kCallerIfQuick;
   call_.request.keepalive = std::move(storage_);
   return std::move(call_);
 }

@@ -19,8 +19,7 @@ class RepositoryBackend final : public Backend {
   }
   Result<std::shared_ptr<const infer::ModelCard>> card(std::string_view model,
                                                        std::string_view version) override {
-    SELVAGE_TRY(const auto found, repository_.model(model, version));
-    return std::shared_ptr<const infer::ModelCard>(found, &found->card());
+    return repository_.card(model, version);
   }
   Result<infer::ModelMetadata> metadata(std::string_view model, std::string_view version) override {
     return repository_.metadata(model, version);
