@@ -122,9 +122,9 @@ int run_action(const CLI::App& app, const std::vector<Action>& actions, Output& 
 }  // namespace
 
 std::span<const Command* const> commands() {
-  static const std::array all{&run_command(),     &bench_command(),  &serve_command(),
-                              &inspect_command(), &doctor_command(), &completion_command(),
-                              &man_command()};
+  static const std::array all{
+      &run_command(),      &bench_command(),  &serve_command(),      &inspect_command(),
+      &evaluate_command(), &doctor_command(), &completion_command(), &man_command()};
   return all;
 }
 

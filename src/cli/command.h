@@ -31,6 +31,7 @@ struct Command {
 [[nodiscard]] const Command& bench_command();
 [[nodiscard]] const Command& serve_command();
 [[nodiscard]] const Command& inspect_command();
+[[nodiscard]] const Command& evaluate_command();
 [[nodiscard]] const Command& doctor_command();
 [[nodiscard]] const Command& completion_command();
 [[nodiscard]] const Command& man_command();

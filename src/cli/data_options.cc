@@ -1,0 +1,25 @@
+#include "cli/data_options.h"
+
+#include <CLI/CLI.hpp>
+
+namespace selvage::cli {
+
+Result<std::unique_ptr<infer::Dataset>> DataFlags::open(const infer::Model& model,
+                                                        infer::Part part) const {
+  auto data = infer::Dataset::open(path, model, {.part = part, .label = label});
+  if (!data) return std::unexpected(std::move(data).error().with_context("--data"));
+  return data;
+}
+
+void add_data_options(CLI::App& app, DataFlags& flags) {
+  app.add_option("--data", flags.path,
+                 "A folder of pictures, sounds or arrays (one folder a class, or without labels), "
+                 "IDX files, .npz, .npy or .csv")
+      ->required()
+      ->type_name("PATH");
+  app.add_option("--label", flags.label,
+                 "The label's column of a .csv or array of an .npz (label, class, target or y)")
+      ->type_name("NAME");
+}
+
+}  // namespace selvage::cli
