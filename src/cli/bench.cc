@@ -166,12 +166,12 @@ void add_load_options(CLI::App& app, BenchFlags& flags) {
       ->group(kGroup);
   app.add_option("--runs", flags.runs, "Stop after N calls")
       ->type_name("N")
-      ->check(in_range(1, 1e12))
+      ->check(whole_in_range(1, 1'000'000'000'000))
       ->group(kGroup);
   app.add_option("--concurrency", flags.concurrency,
                  "Callers that use the model at the same time (1)")
       ->type_name("N")
-      ->check(in_range(1, 1024))
+      ->check(whole_in_range(1, 1024))
       ->group(kGroup);
   app.add_option(
          "--rate", flags.rate,
@@ -200,7 +200,7 @@ Action add(CLI::App& app) {
   app.add_option("--batch", flags->batch,
                  "Size of the first dimension of random tensors, where open")
       ->type_name("N")
-      ->check(in_range(1, 4096));
+      ->check(whole_in_range(1, 4096));
   app.add_flag("--compare", flags->compare,
                "Measure thread counts, power profiles, providers, batches and callers against each "
                "other, and recommend settings for model.yaml");

@@ -3,6 +3,7 @@
 #include <array>
 #include <fstream>
 
+#include "base/utf8.h"
 #include "cli/options.h"
 
 namespace selvage::cli {
@@ -59,7 +60,7 @@ std::string throughput_text(const LoadResult& load) {
 std::string session_text(const infer::SessionOptions& session) {
   std::string text = format_plural(static_cast<std::uint64_t>(session.threads), "thread") + ", " +
                      std::string(to_string(session.power)) + " power";
-  for (const auto& provider : session.providers) text += ", " + provider;
+  for (const auto& provider : session.providers) text += ", " + printable(provider);
   return text;
 }
 
@@ -130,7 +131,7 @@ void write_latency(std::string_view key, const HistogramSnapshot& latency, JsonW
 }
 
 std::string to_text(const BenchReport& report, const Style& style) {
-  std::string text = style(Tone::kBold, report.model) + " on " + report.input + "\n";
+  std::string text = style(Tone::kBold, printable(report.model)) + " on " + printable(report.input) + "\n";
   std::string how = "  " + format_plural(report.load.latency.count, "call") + " in " +
                     fixed(std::chrono::duration<double>(report.load.elapsed).count(), 1) +
                     " s by " + format_plural(report.callers, "caller");

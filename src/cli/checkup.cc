@@ -49,8 +49,16 @@ constexpr std::array<Feature, 12> kFeatures{{{"avx2", "AVX2"},
                                              {"i8mm", "NEON i8mm"},
                                              {"sve", "SVE"}}};
 
+/// A file of the system that everybody may read is away: a sandbox without /proc, or a mask over
+/// it.
+Finding unreadable(std::string id, std::string title, const std::string& path) {
+  return {std::move(id), std::move(title), Severity::kAdvice, path + " cannot be read",
+          "nothing can be said about this: run it where /proc is mounted and not hidden"};
+}
+
 Finding check_features(const Machine& machine) {
   const auto flags = machine.cpu_flags();
+  if (flags.empty()) return unreadable("cpu-features", "instructions", "/proc/cpuinfo");
   std::vector<std::string> names;
   for (const auto& feature : kFeatures)
     if (flags.contains(std::string(feature.flag))) names.emplace_back(feature.name);
@@ -200,6 +208,7 @@ Finding check_available(const Machine& machine) {
   const auto total = memory_field(machine, "MemTotal");
   const auto available = memory_field(machine, "MemAvailable");
   const auto limit = machine.memory_limit();
+  if (total == 0) return unreadable("memory", "memory", "/proc/meminfo");
   Finding finding =
       ok("memory", "memory", format_bytes(available) + " of " + format_bytes(total) + " available");
   if (limit && *limit < total) finding.found += ", limit of this container " + format_bytes(*limit);
@@ -214,6 +223,7 @@ Finding check_available(const Machine& machine) {
 }
 
 Finding check_swap(const Machine& machine) {
+  if (!machine.text("/proc/meminfo")) return unreadable("swap", "swap", "/proc/meminfo");
   const auto total = memory_field(machine, "SwapTotal");
   const auto used = total - std::min(total, memory_field(machine, "SwapFree"));
   if (total == 0) return ok("swap", "swap", "none");
@@ -311,8 +321,9 @@ Finding check_date() {
 }
 
 Finding check_load(const Machine& machine) {
-  const auto text = machine.text("/proc/loadavg").value_or("0");
-  const double load = std::strtod(text.c_str(), nullptr);
+  const auto text = machine.text("/proc/loadavg");
+  if (!text) return unreadable("load", "other work", "/proc/loadavg");
+  const double load = std::strtod(text->c_str(), nullptr);
   Finding finding = ok(
       "load", "other work",
       "load average " + fixed(load, 2) + " on " + std::to_string(machine.cpus_online()) + " CPUs");
@@ -362,6 +373,7 @@ Finding check_pauses(const Pauses& pauses) {
 }
 
 Finding check_steal(const Machine::CpuTimes& before, const Machine::CpuTimes& after) {
+  if (after.total == 0) return unreadable("steal", "stolen time", "/proc/stat");
   const double total = static_cast<double>(after.total - before.total);
   const double steal =
       total > 0 ? 100 * static_cast<double>(after.steal - before.steal) / total : 0;

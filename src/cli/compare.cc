@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/json_writer.h"
+#include "base/utf8.h"
 #include "cli/bench_report.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
@@ -179,7 +180,7 @@ std::string to_text(const Comparison& comparison, const Style& style) {
   }
   const auto& best = comparison.results[comparison.recommended];
   const auto& fastest = comparison.results[comparison.fastest];
-  std::string text = style(Tone::kBold, comparison.model) + " on " + comparison.input + "\n\n" +
+  std::string text = style(Tone::kBold, printable(comparison.model)) + " on " + printable(comparison.input) + "\n\n" +
                      table.to_text(style) + "\n" +
                      "For the lowest tail at the least processor time, paste into model.yaml:\n\n" +
                      yaml_block(best.setting);

@@ -107,17 +107,42 @@ std::string roff_escaped(std::string_view text) {
   return safe;
 }
 
+/// Lines that keep their breaks and columns.
+std::string roff_verbatim(std::string_view text) {
+  return ".nf\n" + roff_escaped(text) + ".fi\n";
+}
+
+std::string roff_term(std::string_view name, std::string_view meaning) {
+  return ".TP\n.B " + roff_escaped(name) + "\n" + roff_escaped(meaning) + "\n";
+}
+
+std::string roff_options(const CLI::App& app) {
+  std::string text;
+  for (const auto* option : shown_options(app))
+    text += roff_term(option_usage(*option), option->get_description());
+  return text;
+}
+
 std::string manual(const CLI::App& top) {
-  std::string page =
-      ".TH SELVAGE 1 \"\" \"selvage " + roff_escaped(top.version()) +
-      "\" \"User Commands\"\n.SH NAME\nselvage \\- run ONNX models on edge machines\n"
-      ".SH SYNOPSIS\n.B selvage\n.I COMMAND\n[OPTION]... [ARGUMENT]...\n"
-      ".SH DESCRIPTION\n.nf\n" +
-      roff_escaped(top.help()) + ".fi\n.SH COMMANDS\n";
-  for (const auto* command : shown_commands())
-    page += ".SS selvage " + roff_escaped(command->name) + "\n.nf\n" +
-            roff_escaped(app_of(top, *command).help()) + ".fi\n";
-  return page;
+  const auto& program = program_text();
+  std::string page = ".TH SELVAGE 1 \"\" \"selvage " + roff_escaped(top.version()) +
+                     "\" \"User Commands\"\n.SH NAME\nselvage \\- " +
+                     roff_escaped(program.summary) +
+                     "\n.SH SYNOPSIS\n.B selvage\n.I COMMAND\n[OPTION]... [ARGUMENT]...\n"
+                     ".SH DESCRIPTION\n" +
+                     roff_escaped(program.description) + ".SH COMMANDS\n";
+  for (const auto* command : shown_commands()) page += roff_term(command->name, command->summary);
+  for (const auto* command : shown_commands()) {
+    page += ".SS selvage " + roff_escaped(command->name) + "\n" +
+            roff_escaped(command->description) + "\n" + roff_options(app_of(top, *command));
+    if (!command->examples.empty())
+      page += ".PP\nExamples:\n.PP\n" + roff_verbatim(std::string(command->examples) + "\n");
+  }
+  page += ".SH OPTIONS\n" + roff_options(top) + ".SH ENVIRONMENT\n";
+  for (const auto& [name, meaning] : program.environment) page += roff_term(name, meaning);
+  page += ".SH EXIT STATUS\n";
+  for (const auto& [code, meaning] : program.exit_codes) page += roff_term(code, meaning);
+  return page + ".SH EXAMPLES\n" + roff_verbatim(program.examples);
 }
 
 Action add_completion(CLI::App& app) {

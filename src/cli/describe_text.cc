@@ -1,9 +1,10 @@
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
 
+#include "base/utf8.h"
 #include "cli/describe.h"
+#include "infer/elements.h"
 
 namespace selvage::cli {
 namespace {
@@ -14,19 +15,21 @@ constexpr std::size_t kHeadlineWidth = 64;
 constexpr std::size_t kRowsMax = 40;       // Of a table; the rest is counted.
 constexpr std::size_t kTensorsValues = 8;  // The first elements of a tensor that are shown.
 
+// Labels come from a model's files, texts from pictures: only their printable form is shown.
+
 std::string name_of(const Class& found) {
-  if (!found.label.empty()) return found.label;
+  if (!found.label.empty()) return printable(found.label);
   return "class " + std::to_string(found.index);
 }
 
 std::string quoted(const std::string& text) {
-  return "\"" + text + "\"";
+  return "\"" + printable(text) + "\"";
 }
 
 /// "2 faces, 1 cat": most frequent first.
 std::string count_labels(const std::vector<infer::Box>& boxes) {
   std::map<std::string, std::uint64_t> counts;
-  for (const auto& box : boxes) ++counts[box.best.label.empty() ? "box" : box.best.label];
+  for (const auto& box : boxes) ++counts[box.best.label.empty() ? "box" : printable(box.best.label)];
   std::vector<std::pair<std::string, std::uint64_t>> sorted(counts.begin(), counts.end());
   std::ranges::stable_sort(sorted, std::ranges::greater(),
                            &std::pair<std::string, std::uint64_t>::second);
@@ -59,7 +62,7 @@ std::vector<std::pair<std::string, double>> shares(const infer::Segmentation& fo
   for (std::size_t c = 0; c < counts.size(); ++c) {
     if (counts[c] == 0) continue;
     const std::string name =
-        c < found.labels.size() ? found.labels[c] : "class " + std::to_string(c);
+        c < found.labels.size() ? printable(found.labels[c]) : "class " + std::to_string(c);
     result.emplace_back(name,
                         static_cast<double>(counts[c]) / static_cast<double>(found.classes.size()));
   }
@@ -108,7 +111,7 @@ struct Headline {
   std::string operator()(const infer::Regression& found) const {
     std::string text;
     for (std::size_t i = 0; i < found.values.size(); ++i)
-      text += (i == 0 ? "" : ", ") + (i < found.names.size() ? found.names[i] + " = " : "") +
+      text += (i == 0 ? "" : ", ") + (i < found.names.size() ? printable(found.names[i]) + " = " : "") +
               significant(found.values[i]);
     return text;
   }
@@ -140,67 +143,6 @@ std::string pixel(float value) {
 // --- Tensors
 // --------------------------------------------------------------------------------------
 
-float half_to_float(std::uint16_t half) {
-  const int exponent = (half >> 10) & 31;
-  const int mantissa = half & 1023;
-  float value = 0;
-  if (exponent == 31)
-    value = mantissa == 0 ? INFINITY : NAN;
-  else
-    value = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -24)
-                          : std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
-  return half & 0x8000 ? -value : value;
-}
-
-float bfloat_to_float(std::uint16_t bits) {
-  const std::uint32_t wide = std::uint32_t{bits} << 16;
-  float value = 0;
-  std::memcpy(&value, &wide, sizeof(value));
-  return value;
-}
-
-template <typename T>
-std::vector<double> numbers_as(const Tensor& tensor) {
-  const auto values = tensor.as<T>();
-  return {values.begin(), values.end()};
-}
-
-/// The elements as numbers; empty for types that are none we show.
-std::vector<double> numbers_of(const Tensor& tensor) {
-  switch (tensor.type()) {
-    case DataType::kFloat32: return numbers_as<float>(tensor);
-    case DataType::kFloat64: return numbers_as<double>(tensor);
-    case DataType::kInt8: return numbers_as<std::int8_t>(tensor);
-    case DataType::kInt16: return numbers_as<std::int16_t>(tensor);
-    case DataType::kInt32: return numbers_as<std::int32_t>(tensor);
-    case DataType::kUint8:
-    case DataType::kBool: return numbers_as<std::uint8_t>(tensor);
-    case DataType::kUint16: return numbers_as<std::uint16_t>(tensor);
-    case DataType::kUint32: return numbers_as<std::uint32_t>(tensor);
-    case DataType::kInt64: {
-      std::vector<double> numbers;
-      for (const auto value : tensor.as<std::int64_t>())
-        numbers.push_back(static_cast<double>(value));
-      return numbers;
-    }
-    case DataType::kUint64: {
-      std::vector<double> numbers;
-      for (const auto value : tensor.as<std::uint64_t>())
-        numbers.push_back(static_cast<double>(value));
-      return numbers;
-    }
-    case DataType::kFloat16:
-    case DataType::kBfloat16: {
-      std::vector<double> numbers;
-      const bool half = tensor.type() == DataType::kFloat16;
-      for (const auto bits : tensor.as<std::uint16_t>())
-        numbers.push_back(double{half ? half_to_float(bits) : bfloat_to_float(bits)});
-      return numbers;
-    }
-    default: return {};
-  }
-}
-
 std::string first_strings(const Tensor& tensor) {
   std::string text;
   for (std::size_t i = 0; i < std::min(kTensorsValues, tensor.strings().size()); ++i)
@@ -213,7 +155,7 @@ std::vector<Cell> tensor_row(const std::string& name, const Tensor& tensor) {
   const std::string shape = to_string(tensor.shape());
   if (tensor.type() == DataType::kString)
     return {name, type, shape, "", "", "", first_strings(tensor)};
-  const auto numbers = numbers_of(tensor);
+  const auto numbers = infer::as_doubles(tensor.view()).value_or(std::vector<double>());
   if (numbers.empty()) return {name, type, shape, "", "", "", ""};
   double sum = 0;
   for (const double number : numbers) sum += number;

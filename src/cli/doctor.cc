@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/json_writer.h"
+#include "base/utf8.h"
 #include "cli/checkup.h"
 #include "cli/command.h"
 #include "cli/load.h"
@@ -92,9 +93,10 @@ std::string to_text(const std::vector<Section>& sections, const Style& style) {
       std::string head = "  " + style(tone_of(finding.severity), severity) +
                          std::string(9 - severity.size(), ' ') + finding.title;
       head += std::string(20 - std::min<std::size_t>(20, finding.title.size()), ' ');
-      const auto found = wrap(finding.found.empty() ? "-" : finding.found, kWidth, kMarginText);
+      const auto found =
+          wrap(finding.found.empty() ? "-" : printable(finding.found), kWidth, kMarginText);
       text += head + found.substr(kMarginText.size());
-      if (!finding.mend.empty()) text += wrap("-> " + finding.mend, kWidth, kMarginText);
+      if (!finding.mend.empty()) text += wrap("-> " + printable(finding.mend), kWidth, kMarginText);
     }
     text += "\n";
   }

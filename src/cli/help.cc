@@ -1,5 +1,7 @@
 #include "cli/help.h"
 
+#include <array>
+
 #include "cli/command.h"
 #include "cli/text.h"
 
@@ -9,35 +11,40 @@ namespace {
 constexpr std::size_t kWidth = 88;
 constexpr std::size_t kColumn = 24;  // Where descriptions begin.
 
-constexpr std::string_view kTop = R"(
-Selvage takes an .onnx file and real input - a photograph, a recording, a table - and
+using Term = ProgramText::Term;
+
+constexpr std::string_view kSummary = "run ONNX models on edge machines";
+
+constexpr std::string_view kDescription =
+    R"(Selvage takes an .onnx file and real input - a photograph, a recording, a table - and
 says what the model found, how long each stage took and what would make it faster. A
 model card (model.yaml beside model.onnx) says what the tensors mean; without one, models
 take and give arrays. Nothing is sent anywhere: ONNX Runtime's telemetry is switched off.
 )";
 
-constexpr std::string_view kTopEnd = R"(
-Start here:
-  selvage doctor                              is this machine ready for inference?
+constexpr std::string_view kExamples =
+    R"(  selvage doctor                              is this machine ready for inference?
   selvage run blazeface/ photo.jpg            what is in the picture?
   selvage run blazeface/ photo.jpg --draw found.png
   selvage bench blazeface/ --input photo.jpg  how fast, how steady, how much memory?
   selvage COMMAND --help                      everything about a command
-
-Environment:
-  SELVAGE_CACHE         folder of optimised models and measured thread counts; otherwise
-                        $XDG_CACHE_HOME/selvage or ~/.cache/selvage
-  SELVAGE_LOG           what is logged to standard error: debug, info, warning (the
-                        default), error or off
-  NO_COLOR              any value: no colour
-
-Exit codes:
-  0    done
-  1    failed; standard error says why and what to do, and with --json standard output
-       holds {"error": {"code": ..., "message": ...}}
-  2    the command line is wrong
-  130  ended by Ctrl-C
 )";
+
+constexpr std::array<Term, 3> kEnvironment{
+    {{"SELVAGE_CACHE",
+      "folder of optimised models and measured thread counts; otherwise $XDG_CACHE_HOME/selvage or "
+      "~/.cache/selvage"},
+     {"SELVAGE_LOG",
+      "what is logged to standard error: debug, info, warning (the default), error or off"},
+     {"NO_COLOR", "any value: no colour"}}};
+
+constexpr std::array<Term, 4> kExitCodes{
+    {{"0", "done"},
+     {"1",
+      "failed; standard error says why and what to do, and with --json standard output holds "
+      "{\"error\": {\"code\": ..., \"message\": ...}}"},
+     {"2", "the command line is wrong"},
+     {"130", "ended by Ctrl-C"}}};
 
 std::string entry(const std::string& left, std::string_view right) {
   const std::string indent(kColumn, ' ');
@@ -81,18 +88,34 @@ std::string type_of(const CLI::Option& option) {
   return type == "INT" || type == "UINT" || type == "FLOAT" ? "N" : type;
 }
 
+std::string terms(std::string_view title, std::span<const Term> all) {
+  std::string text = "\n" + std::string(title) + ":\n";
+  for (const auto& [name, meaning] : all) text += entry(std::string(name), meaning);
+  return text;
+}
+
 std::string top_help(const CLI::App& app) {
   std::string text =
-      "selvage - run ONNX models on edge machines\n\nUsage: selvage COMMAND [OPTION]...\n";
-  text += kTop;
+      "selvage - " + std::string(kSummary) + "\n\nUsage: selvage COMMAND [OPTION]...\n\n";
+  text += kDescription;
   text += "\nCommands:\n";
   for (const auto* command : commands())
     if (!command->hidden) text += entry(std::string(command->name), command->summary);
   text += option_list(app);
-  return text + std::string(kTopEnd);
+  text += "\nStart here:\n" + std::string(kExamples);
+  return text + terms("Environment", kEnvironment) + terms("Exit codes", kExitCodes);
 }
 
 }  // namespace
+
+const ProgramText& program_text() {
+  static constexpr ProgramText kText{.summary = kSummary,
+                                     .description = kDescription,
+                                     .examples = kExamples,
+                                     .environment = kEnvironment,
+                                     .exit_codes = kExitCodes};
+  return kText;
+}
 
 std::string option_usage(const CLI::Option& option) {
   if (option.get_positional()) return option.get_name();

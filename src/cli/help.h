@@ -1,11 +1,25 @@
 // Help texts that read like documentation, made from the command line's own description.
 #pragma once
 
+#include <span>
 #include <string>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
 namespace selvage::cli {
+
+/// What help and the manual page say about the whole program.
+struct ProgramText {
+  struct Term {
+    std::string_view name, meaning;
+  };
+  std::string_view summary;      ///< Half a line.
+  std::string_view description;  ///< Paragraphs.
+  std::string_view examples;     ///< One a line, indented, in columns.
+  std::span<const Term> environment, exit_codes;
+};
+[[nodiscard]] const ProgramText& program_text();
 
 class HelpFormatter : public CLI::Formatter {
  public:

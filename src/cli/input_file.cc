@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstring>
-#include <fstream>
-#include <limits>
 
 #include "base/file.h"
+#include "cli/input_source.h"
+#include "cli/scratch_folder.h"
 #include "cli/text.h"
 #include "media/array.h"
 #include "media/picture.h"
@@ -28,32 +27,36 @@ class Stopwatch {
   steady_clock::time_point start_ = steady_clock::now();
 };
 
+std::unexpected<Error> in_file(Error error, const std::filesystem::path& path) {
+  return std::unexpected(std::move(error).with_context(path.string()));
+}
+
 /// A file that is one sample: decoded at next(), so that its time is known.
 template <typename Decoded>
 class OneSampleFile : public InputFile {
  public:
-  explicit OneSampleFile(std::filesystem::path path) : path_(std::move(path)) {}
+  explicit OneSampleFile(InputSource source) : source_(std::move(source)) {}
 
   Result<std::optional<Sample>> next() override {
     if (done_) return std::nullopt;
     done_ = true;
     const Stopwatch watch;
-    SELVAGE_TRY(const auto bytes, read_bytes(path_, kInputBytesMax));
+    SELVAGE_TRY(const auto bytes, source_.read());
     auto decoded = decode(bytes);
-    if (!decoded) return std::unexpected(std::move(decoded).error().with_context(path_.string()));
+    if (!decoded) return in_file(std::move(decoded).error(), source_.path());
     decoded_ = *std::move(decoded);
-    SELVAGE_TRY(auto sample, sample_of(decoded_));
-    sample.decode_time = watch.elapsed();
+    auto sample = sample_of(decoded_);
+    if (!sample) return in_file(std::move(sample).error(), source_.path());
+    sample->decode_time = watch.elapsed();
     return sample;
   }
 
  protected:
   [[nodiscard]] virtual Result<Decoded> decode(std::span<const std::byte> bytes) = 0;
   [[nodiscard]] virtual Result<Sample> sample_of(const Decoded& decoded) = 0;
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
  private:
-  std::filesystem::path path_;
+  InputSource source_;
   Decoded decoded_;
   bool done_ = false;
 };
@@ -86,6 +89,7 @@ class SoundFile final : public OneSampleFile<media::Sound> {
     return media::decode_wav(bytes);
   }
   Result<Sample> sample_of(const media::Sound& sound) override {
+    if (sound.samples.empty()) return fail(ErrorCode::kInvalidArgument, "the file has no samples");
     return Sample{
         .input = infer::SoundView{sound.samples, static_cast<std::uint32_t>(sound.sample_rate)},
         .shown =
@@ -154,8 +158,8 @@ std::vector<const infer::ValueInfo*> given_inputs(const infer::Model& model) {
 
 class ArraysFile final : public OneSampleFile<std::vector<media::NamedArray>> {
  public:
-  ArraysFile(std::filesystem::path path, const infer::Model& model)
-      : OneSampleFile(std::move(path)), inputs_(given_inputs(model)) {}
+  ArraysFile(InputSource source, const infer::Model& model)
+      : OneSampleFile(std::move(source)), inputs_(given_inputs(model)) {}
   [[nodiscard]] InputKind kind() const override { return InputKind::kArrays; }
 
  private:
@@ -190,7 +194,7 @@ class ArraysFile final : public OneSampleFile<std::vector<media::NamedArray>> {
       names += (names.empty() ? "" : ", ") + named.name;
     }
     return fail(ErrorCode::kInvalidArgument,
-                path().string() + ": no array for input '" + input.name + "'; the model takes " +
+                "no array for input '" + input.name + "'; the model takes " +
                     format_plural(inputs_.size(), "input") +
                     ": give an .npz whose arrays have the inputs' names" +
                     (names.empty() ? "" : " (this one holds " + names + ")"));
@@ -224,19 +228,18 @@ Result<std::vector<double>> column_values(const media::Table& table, std::size_t
 class TableFile final : public InputFile {
  public:
   /// With `card` the rows go through it, else each becomes the model's only tensor.
-  static Result<std::unique_ptr<InputFile>> open(const std::filesystem::path& path,
-                                                 const infer::TableInput* card,
+  static Result<std::unique_ptr<InputFile>> open(InputSource source, const infer::TableInput* card,
                                                  const infer::Model& model) {
     auto file = std::make_unique<TableFile>();
     const Stopwatch watch;
-    SELVAGE_TRY(const auto bytes, read_bytes(path, kInputBytesMax));
+    SELVAGE_TRY(const auto bytes, source.read());
     auto read = file->read(bytes, card);
-    if (!read) return std::unexpected(std::move(read).error().with_context(path.string()));
+    if (!read) return in_file(std::move(read).error(), source.path());
     if (!card) {
       const auto inputs = given_inputs(model);
       if (inputs.size() != 1 || inputs.front()->type != DataType::kFloat32)
         return fail(ErrorCode::kInvalidArgument,
-                    path.string() +
+                    source.path().string() +
                         ": without a model card a CSV row can only become one float32 input; give "
                         "an .npz, or describe the table in model.yaml (docs/model-card.md)");
       file->raw_ = true;
@@ -279,6 +282,8 @@ class TableFile final : public InputFile {
       SELVAGE_TRY(auto values, column_values(table, index, column));
       columns_.push_back(std::move(values));
     }
+    if (table.rows() == 0)
+      return fail(ErrorCode::kInvalidArgument, "the table has no rows below its header");
     return {};
   }
 
@@ -296,7 +301,27 @@ class TableFile final : public InputFile {
 
 class VideoFile final : public InputFile {
  public:
-  explicit VideoFile(media::VideoReader reader) : reader_(std::move(reader)) {}
+  static Result<std::unique_ptr<InputFile>> open(InputSource source) {
+    std::optional<ScratchFolder> scratch;
+    auto path = source.file();
+    if (source.is_pipe()) {  // FFmpeg seeks in what it reads: a pipe's bytes become a file.
+      SELVAGE_TRY(const auto bytes, source.read());
+      SELVAGE_TRY(auto folder, ScratchFolder::create());
+      path = scratch.emplace(std::move(folder)).path() / "video";
+      SELVAGE_RETURN_IF_ERROR(write_atomically(path, bytes));
+    }
+    auto reader = media::VideoReader::open(path.string());
+    if (!reader && reader.error().code == ErrorCode::kInvalidArgument)
+      return fail(ErrorCode::kInvalidArgument,
+                  "'" + source.path().string() +
+                      "' is neither a picture (JPEG, PNG, PNM), a WAV file, an "
+                      "array file (NPY, NPZ), a table (.csv) nor a video");
+    if (!reader) return std::unexpected(std::move(reader).error());
+    return std::make_unique<VideoFile>(*std::move(reader), std::move(scratch));
+  }
+
+  VideoFile(media::VideoReader reader, std::optional<ScratchFolder> scratch)
+      : scratch_(std::move(scratch)), reader_(std::move(reader)) {}
   [[nodiscard]] InputKind kind() const override { return InputKind::kVideo; }
 
   Result<std::optional<Sample>> next() override {
@@ -312,40 +337,25 @@ class VideoFile final : public InputFile {
   }
 
  private:
+  std::optional<ScratchFolder> scratch_;  // Where the reader's file lies, if it was a pipe.
   media::VideoReader reader_;
 };
 
 // --- What a file is
 // -------------------------------------------------------------------------------
 
-InputKind kind_of(std::string_view head, const std::filesystem::path& path,
-                  const infer::Model& model) {
+InputKind kind_of(const InputSource& source, const infer::Model& model) {
+  const std::string_view head = source.head();
   if (head.starts_with("\x93NUMPY") || head.starts_with("PK\x03\x04")) return InputKind::kArrays;
   if (head.starts_with("RIFF") && head.size() >= 12 && head.substr(8, 4) == "WAVE")
     return InputKind::kSound;
   if (head.starts_with("\xFF\xD8\xFF") || head.starts_with("\x89PNG") || head.starts_with("P5") ||
       head.starts_with("P6"))
     return InputKind::kPicture;
-  const auto extension = path.extension();
+  const auto extension = source.path().extension();
   if (extension == ".csv" || extension == ".txt") return InputKind::kTable;
   if (std::holds_alternative<infer::TableInput>(model.card().input.kind)) return InputKind::kTable;
   return InputKind::kVideo;
-}
-
-Result<std::string> read_head(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored))
-    return fail(ErrorCode::kNotFound, "no file '" + path.string() + "'");
-  if (std::filesystem::is_directory(path, ignored))
-    return fail(ErrorCode::kInvalidArgument, "'" + path.string() +
-                                                 "' is a folder: name the files, for example " +
-                                                 (path / "*").string());
-  std::array<char, 16> head{};
-  std::ifstream file(path, std::ios::binary);
-  file.read(head.data(), head.size());
-  if (file.bad() || !file.is_open())
-    return fail(ErrorCode::kIo, "cannot read '" + path.string() + "'");
-  return std::string(head.data(), static_cast<std::size_t>(file.gcount()));
 }
 
 /// What the card's input takes, in words.
@@ -382,34 +392,29 @@ std::string_view to_string(InputKind kind) {
 
 Result<std::unique_ptr<InputFile>> InputFile::open(const std::filesystem::path& path,
                                                    const infer::Model& model) {
-  SELVAGE_TRY(const auto head, read_head(path));
-  const auto kind = kind_of(head, path, model);
+  SELVAGE_TRY(auto source, InputSource::open(path));
+  const auto kind = kind_of(source, model);
   const auto& card = model.card().input.kind;
   const bool takes_image = std::holds_alternative<infer::ImageInput>(card);
   const bool takes_raw = std::holds_alternative<infer::RawInput>(card);
   const auto* table = std::get_if<infer::TableInput>(&card);
   switch (kind) {
     case InputKind::kPicture:
-      if (takes_image) return std::make_unique<PictureFile>(path);
+      if (takes_image) return std::make_unique<PictureFile>(std::move(source));
       break;
     case InputKind::kSound:
-      if (std::holds_alternative<infer::AudioInput>(card)) return std::make_unique<SoundFile>(path);
+      if (std::holds_alternative<infer::AudioInput>(card))
+        return std::make_unique<SoundFile>(std::move(source));
       break;
     case InputKind::kArrays:
-      if (takes_raw) return std::make_unique<ArraysFile>(path, model);
+      if (takes_raw) return std::make_unique<ArraysFile>(std::move(source), model);
       break;
     case InputKind::kTable:
-      if (table || takes_raw) return TableFile::open(path, table, model);
+      if (table || takes_raw) return TableFile::open(std::move(source), table, model);
       break;
     case InputKind::kVideo: {
-      auto reader = media::VideoReader::open(path.string());
-      if (!reader && reader.error().code == ErrorCode::kInvalidArgument)
-        return fail(ErrorCode::kInvalidArgument,
-                    "'" + path.string() +
-                        "' is neither a picture (JPEG, PNG, PNM), a WAV file, an "
-                        "array file (NPY, NPZ), a table (.csv) nor a video");
-      if (!reader) return std::unexpected(std::move(reader).error());
-      if (takes_image) return std::make_unique<VideoFile>(*std::move(reader));
+      SELVAGE_TRY(auto video, VideoFile::open(std::move(source)));
+      if (takes_image) return video;
       break;
     }
   }

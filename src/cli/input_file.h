@@ -30,15 +30,13 @@ class InputFile {
   virtual ~InputFile() = default;
   /// Opens `path` as what `model` takes. Pictures, WAV and arrays are known by their content, CSV
   /// by its name (.csv, .txt) or by a model that takes a table, video by what is left.
-  /// kInvalidArgument when the model takes something else; the message says what. Files above
-  /// kInputBytesMax are kOutOfRange (video has no such limit).
+  /// kInvalidArgument when the model takes something else; the message says what. Otherwise as
+  /// InputSource::open; files above kInputBytesMax are kOutOfRange (video has no such limit).
   [[nodiscard]] static Result<std::unique_ptr<InputFile>> open(const std::filesystem::path& path,
                                                                const infer::Model& model);
   [[nodiscard]] virtual InputKind kind() const = 0;
   /// Nothing at the end.
   [[nodiscard]] virtual Result<std::optional<Sample>> next() = 0;
 };
-
-inline constexpr std::uint64_t kInputBytesMax = 1u << 30;
 
 }  // namespace selvage::cli

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json_writer.h"
+#include "base/utf8.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
@@ -13,6 +14,7 @@
 #include "cli/progress.h"
 #include "cli/random_input.h"
 #include "cli/scratch_folder.h"
+#include "cli/subject.h"
 #include "graph/check.h"
 #include "graph/model.h"
 #include "graph/summary.h"
@@ -85,6 +87,7 @@ std::string facts_text(const Report& report, const Style& style) {
   const auto& summary = report.summary;
   Table table({{""}, {""}});
   const auto add = [&](const char* what, std::string text) {
+    std::ranges::replace(text, '\n', ' ');  // Descriptions may be paragraphs.
     if (!text.empty()) table.add({{what, Tone::kDim}, std::move(text)});
   };
   std::string opsets;
@@ -202,7 +205,7 @@ std::string profile_text(const Profile& profile, const Style& style) {
 std::string report_text(const Report& report, const Style& style) {
   const auto& name = report.card.name;
   std::string text =
-      style(Tone::kBold, name.empty() ? report.path.filename().string() : name) + "\n";
+      style(Tone::kBold, printable(name.empty() ? report.path.filename().string() : name)) + "\n";
   text += facts_text(report, style);
   text += values_text("input", report.summary.inputs, style);
   text += values_text("output", report.summary.outputs, style);
@@ -329,13 +332,15 @@ Result<Profile> profile_model(infer::Runtime& runtime, const Report& report,
 
 Result<std::filesystem::path> model_file(const std::filesystem::path& path) {
   std::error_code ignored;
-  auto file = std::filesystem::is_directory(path, ignored) ? path / "model.onnx" : path;
   if (std::filesystem::exists(path / "ensemble.yaml", ignored) || path.extension() == ".yaml")
     return fail(ErrorCode::kInvalidArgument,
                 "'" + path.string() + "' is an ensemble: inspect the models it names one by one");
-  if (!std::filesystem::exists(file, ignored))
-    return fail(ErrorCode::kNotFound,
-                "no model '" + file.string() + "': give a model.onnx or the folder that holds it");
+  SELVAGE_RETURN_IF_ERROR(check_exists(path));
+  SELVAGE_TRY(auto file, infer::find_model_file(path));
+  if (!std::filesystem::is_regular_file(file, ignored))
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + file.string() +
+                    "' is a pipe or a device: a model is read several times, so save it first");
   return file;
 }
 
@@ -349,6 +354,8 @@ Result<void> inspect(const InspectFlags& flags, Output& output) {
   if (auto checked = graph::check(model); !checked)
     return std::unexpected(std::move(checked).error().with_context(report.path.string()));
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
+  SELVAGE_RETURN_IF_ERROR(
+      infer::check_dimensions(graph::summarise(model), options.overrides.dimensions));
   SELVAGE_TRY(const auto runtime, infer::Runtime::create());
   {
     const Progress progress(output, "working out shapes", 0);

@@ -1,5 +1,6 @@
 #include "cli/load.h"
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <optional>
@@ -19,6 +20,7 @@ using Caller = std::function<Result<void>()>;
 
 constexpr int kWarmUpRuns = 20;
 constexpr auto kWarmUpTime = std::chrono::milliseconds(500);
+constexpr auto kLookInterval = std::chrono::milliseconds(100);  // While nothing is due.
 constexpr std::uint64_t kRunsMax = std::uint64_t{1} << 40;
 
 nanoseconds cpu_time() {
@@ -47,8 +49,8 @@ class Load {
       auto begin = steady_clock::now();
       if (options_.rate > 0) {
         begin = due(serial);
-        if (begin >= end_) return;
-        std::this_thread::sleep_until(begin);
+        // The time that was asked for is measured to its end, also where no more calls are due.
+        if (!sleep_until(std::min(begin, end_))) return;
       }
       if (steady_clock::now() >= end_) return;
       if (auto called = caller(); !called) return stop(std::move(called).error());
@@ -81,6 +83,17 @@ class Load {
     return start_ + nanoseconds(static_cast<std::int64_t>(1e9 * static_cast<double>(serial) /
                                                           options_.rate));
   }
+
+  /// False when the load ended meanwhile.
+  [[nodiscard]] bool sleep_until(steady_clock::time_point time) const {
+    while (!stopped_.load(std::memory_order_relaxed) && !interrupted()) {
+      const auto now = steady_clock::now();
+      if (now >= time) return true;
+      std::this_thread::sleep_until(std::min(time, now + kLookInterval));
+    }
+    return false;
+  }
+
   const LoadOptions& options_;
   const std::function<void()>& on_done_;
   std::uint64_t runs_max_;

@@ -59,6 +59,25 @@ TEST(Load, OpenLoopAtALowRateWaitsForItsTurn) {
   EXPECT_EQ(load->latency.count, 5u);
 }
 
+TEST(Load, OpenLoopLastsItsTimeAlsoWhenNothingMoreIsDue) {
+  // The second call would be due after 10 s.
+  const std::vector<Caller> callers{sleeper(0ms), sleeper(0ms)};
+  const auto load = apply_load(callers, {.time = 150ms, .rate = 0.1});
+  ASSERT_TRUE(load);
+  EXPECT_EQ(load->latency.count, 1u);
+  EXPECT_EQ(load->waiting, 0u);
+  EXPECT_GE(load->elapsed, 150ms);
+  EXPECT_LT(load->elapsed, 5s);
+}
+
+TEST(Load, AnErrorEndsTheSleepOfTheOthers) {
+  const std::vector<Caller> callers(
+      2, []() -> Result<void> { return fail(ErrorCode::kUnavailable, "gone"); });
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_FALSE(apply_load(callers, {.time = 60s, .rate = 0.01}));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 20s);
+}
+
 TEST(Load, TheFirstErrorEndsIt) {
   std::atomic<int> calls{0};
   const Caller failing = [&]() -> Result<void> {

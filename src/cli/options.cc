@@ -40,6 +40,16 @@ std::optional<T> value_of(const std::array<std::pair<std::string_view, T>, N>& c
   return std::nullopt;
 }
 
+/// The number that is the whole of `text`.
+template <typename T>
+std::optional<T> parse(std::string_view text) {
+  T value = 0;
+  const auto* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, value);
+  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
+  return value;
+}
+
 Result<std::pair<std::string, std::string>> split_pair(const std::string& option,
                                                        const std::string& text) {
   const auto equals = text.find('=');
@@ -65,12 +75,20 @@ void add_json_option(CLI::App& app) {
 CLI::Validator in_range(double min, double max) {
   return CLI::Validator(
       [min, max](const std::string& text) {
-        double value = 0;
-        const auto* end = text.data() + text.size();
-        const auto parsed = std::from_chars(text.data(), end, value);
-        if (parsed.ec == std::errc() && parsed.ptr == end && value >= min && value <= max)
-          return std::string();
+        const auto value = parse<double>(text);
+        if (value && *value >= min && *value <= max) return std::string();
         return "'" + text + "' is not a number from " + shortest(min) + " to " + shortest(max);
+      },
+      "");
+}
+
+CLI::Validator whole_in_range(std::int64_t min, std::int64_t max) {
+  return CLI::Validator(
+      [min, max](const std::string& text) {
+        const auto value = parse<std::int64_t>(text);
+        if (value && *value >= min && *value <= max) return std::string();
+        return "'" + text + "' is not a whole number from " + std::to_string(min) + " to " +
+               std::to_string(max);
       },
       "");
 }
@@ -93,7 +111,7 @@ void add_session_options(CLI::App& app, SessionFlags& flags) {
   app.add_option("--threads", flags.threads,
                  "Threads that compute one run; 0 = measured once and remembered (the default)")
       ->type_name("N")
-      ->check(in_range(0, 256))
+      ->check(whole_in_range(0, 256))
       ->group(kGroup);
   app.add_option(
          "--power", flags.power,
@@ -116,7 +134,7 @@ void add_session_options(CLI::App& app, SessionFlags& flags) {
   app.add_option("--spin-us", flags.spin_us,
                  "Microseconds that threads spin for more work before they sleep; 0 = never")
       ->type_name("N")
-      ->check(in_range(0, 1e6))
+      ->check(whole_in_range(0, 1'000'000))
       ->group(kGroup);
   app.add_option("--arena", flags.arena,
                  "Memory: grow (keeps what it needed, the default) or none (smallest, slower)")
@@ -151,13 +169,11 @@ Result<infer::ModelOptions> SessionFlags::to_model_options() const {
   if (!providers.empty()) set.providers = providers;
   for (const auto& text : dimensions) {
     SELVAGE_TRY(const auto pair, split_pair("--dim", text));
-    std::int64_t size = 0;
-    const auto* end = pair.second.data() + pair.second.size();
-    const auto parsed = std::from_chars(pair.second.data(), end, size);
-    if (parsed.ec != std::errc() || parsed.ptr != end || size < 1)
+    const auto size = parse<std::int64_t>(pair.second);
+    if (!size || *size < 1)
       return fail(ErrorCode::kInvalidArgument,
                   "--dim " + text + ": the size must be a whole number above 0");
-    set.dimensions.emplace_back(pair.first, size);
+    set.dimensions.emplace_back(pair.first, *size);
   }
   for (const auto& text : config) {
     SELVAGE_TRY(auto pair, split_pair("--config", text));

@@ -23,6 +23,9 @@ void add_json_option(CLI::App& app);
 /// Accepts a number from `min` to `max`.
 [[nodiscard]] CLI::Validator in_range(double min, double max);
 
+/// Accepts a whole number from `min` to `max`.
+[[nodiscard]] CLI::Validator whole_in_range(std::int64_t min, std::int64_t max);
+
 /// Accepts one of `words`; the message of a refusal lists them.
 [[nodiscard]] CLI::Validator one_of(std::vector<std::string> words);
 

@@ -3,6 +3,7 @@
 #include <ostream>
 
 #include "base/json_writer.h"
+#include "base/utf8.h"
 
 namespace selvage::cli {
 
@@ -12,7 +13,7 @@ void Output::print(std::string_view text) {
 }
 
 void Output::note(std::string_view text) {
-  error_ << "selvage: " << text << "\n" << std::flush;
+  error_ << "selvage: " << printable(text) << "\n" << std::flush;
 }
 
 void Output::print_error(const Error& error) {

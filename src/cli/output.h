@@ -26,9 +26,9 @@ class Output {
   [[nodiscard]] Style style() const { return Style(options_.colour && !options_.json); }
   [[nodiscard]] std::ostream& error_stream() { return error_; }
 
-  /// The command's result.
+  /// The command's result. Foreign names in it must be printable (base/utf8.h).
   void print(std::string_view text);
-  /// A remark for the person at the terminal: "selvage: <text>".
+  /// A remark for the person at the terminal: "selvage: <text>", one line whatever names it holds.
   void note(std::string_view text);
   /// The failure that ends the command: "selvage: <message>", with --json also
   /// {"error": {"code": ..., "message": ...}} on standard output, unless a result stands there.

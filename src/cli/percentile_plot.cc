@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "base/utf8.h"
 #include "cli/subject.h"
 #include "cli/text.h"
 
@@ -18,7 +19,7 @@ constexpr double kPointsPerDecade = 40;
 
 std::string escaped(std::string_view text) {
   std::string safe;
-  for (const char c : text) {
+  for (const char c : printable(text)) {
     if (c == '<')
       safe += "&lt;";
     else if (c == '&')

@@ -5,6 +5,8 @@
 #include <mutex>
 #include <ostream>
 
+#include "base/utf8.h"
+
 namespace selvage::cli {
 namespace {
 
@@ -16,7 +18,7 @@ constexpr std::string_view kClearLine = "\r\033[K";
 }  // namespace
 
 Progress::Progress(Output& output, std::string what, std::uint64_t total)
-    : output_(output), what_(std::move(what)), total_(total) {
+    : output_(output), what_(printable(what)), total_(total) {
   if (output.progress())
     thread_ = std::jthread([this](const std::stop_token& stop) { draw_until(stop); });
 }

@@ -1,14 +1,14 @@
 // `selvage run`: a model on files, and what it found.
 #include <algorithm>
-#include <set>
 
 #include <CLI/CLI.hpp>
 
-#include "base/file.h"
 #include "base/histogram.h"
 #include "base/json_writer.h"
+#include "base/utf8.h"
 #include "cli/command.h"
 #include "cli/describe.h"
+#include "cli/draw_target.h"
 #include "cli/input_file.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
@@ -32,35 +32,6 @@ struct RunFlags {
   SessionFlags session;
 };
 
-/// Where pictures of the results go: a file for one, a folder for several.
-class DrawTarget {
- public:
-  DrawTarget(const std::filesystem::path& path, bool several) : path_(path), folder_(several) {
-    std::error_code ignored;
-    folder_ = folder_ || path.filename().empty() || std::filesystem::is_directory(path, ignored);
-  }
-
-  /// A path for the picture of `input`, which no earlier call has returned.
-  [[nodiscard]] Result<std::filesystem::path> next(const std::filesystem::path& input) {
-    if (!folder_) return path_;
-    std::error_code error;
-    std::filesystem::create_directories(path_, error);
-    if (error)
-      return fail(ErrorCode::kIo,
-                  "--draw: cannot make the folder '" + path_.string() + "': " + error.message());
-    const auto stem = input.stem().string();
-    for (int i = 1;; ++i) {
-      auto name = stem + (i == 1 ? "" : "-" + std::to_string(i)) + ".png";
-      if (used_.insert(name).second) return path_ / name;
-    }
-  }
-
- private:
-  std::filesystem::path path_;
-  bool folder_;
-  std::set<std::string> used_;
-};
-
 Result<media::Picture> picture_of(const infer::Input& input, const infer::Prediction& found) {
   if (const auto* view = std::get_if<media::PictureView>(&input)) {
     SELVAGE_TRY(auto picture, media::copy_as_rgb(*view));
@@ -74,14 +45,6 @@ Result<media::Picture> picture_of(const infer::Input& input, const infer::Predic
                 "--draw: only pictures, video and what is heard in a sound can be drawn");
   return draw_sound(*activity, media::Sound{static_cast<int>(sound->sample_rate),
                                             {sound->samples.begin(), sound->samples.end()}});
-}
-
-Result<void> save_picture(const media::Picture& picture, const std::filesystem::path& path) {
-  const auto extension = path.extension();
-  auto encoded = extension == ".jpg" || extension == ".jpeg" ? media::encode_jpeg(picture.view())
-                                                             : media::encode_png(picture.view());
-  if (!encoded) return std::unexpected(std::move(encoded).error());
-  return write_atomically(path, *encoded);
 }
 
 /// One prediction with its times.
@@ -120,15 +83,19 @@ std::string times_line(const Outcome& outcome, const Style& style) {
          "\n";
 }
 
+std::string shown_name(const std::string& path) {
+  return printable(std::filesystem::path(path).filename().string());
+}
+
 std::string outcome_text(const Outcome& outcome, const Style& style) {
   const auto& sample = outcome.sample;
-  const std::string name = std::filesystem::path(outcome.path).filename().string();
-  std::string text = style(Tone::kBold, name);
+  std::string text = style(Tone::kBold, shown_name(outcome.path));
   if (!sample.place.empty()) text += ", " + sample.place;
   text += style(Tone::kDim, " (" + sample.shown + ")") + ": " + headline(outcome.found) + "\n";
   text += details(outcome.found, style);
   text += times_line(outcome, style);
-  if (!outcome.drawn.empty()) text += style(Tone::kDim, "    drawn into ") + outcome.drawn + "\n";
+  if (!outcome.drawn.empty())
+    text += style(Tone::kDim, "    drawn into ") + printable(outcome.drawn) + "\n";
   return text;
 }
 
@@ -160,6 +127,7 @@ class Runner {
   Runner(const RunFlags& flags, Output& output) : flags_(flags), output_(output) {}
 
   Result<void> run() {
+    SELVAGE_RETURN_IF_ERROR(prepare_drawing());
     SELVAGE_TRY(const auto options, flags_.session.to_model_options());
     SELVAGE_TRY(const auto runtime, infer::Runtime::create());
     std::optional<Progress> loading(std::in_place, output_, "loading " + flags_.model, 0);
@@ -185,6 +153,13 @@ class Runner {
   }
 
  private:
+  Result<void> prepare_drawing() {
+    if (flags_.draw.empty()) return {};
+    SELVAGE_TRY(auto target, DrawTarget::create(flags_.draw));
+    draw_.emplace(std::move(target));
+    return flags_.inputs.size() > 1 ? draw_->expect_several() : Result<void>();
+  }
+
   /// One bad file of many does not cost the answers for the others.
   void report_failure(const std::string& path, const Error& error) {
     ++failures_;
@@ -199,8 +174,7 @@ class Runner {
                         SubjectPredictor& predictor) {
     SELVAGE_TRY(const auto file, InputFile::open(path, subject.first_model()));
     const bool many = file->kind() == InputKind::kVideo || file->kind() == InputKind::kTable;
-    if (!draw_ && !flags_.draw.empty())
-      draw_.emplace(flags_.draw, flags_.inputs.size() > 1 || many);
+    if (draw_ && many && flags_.limit != 1) SELVAGE_RETURN_IF_ERROR(draw_->expect_several());
     const auto style = output_.style();
     Histogram totals;
     for (std::uint64_t i = 0; !interrupted() && (flags_.limit == 0 || i < flags_.limit); ++i) {
@@ -211,7 +185,7 @@ class Runner {
       if (output_.json())
         write_json(outcome, json_);
       else if (many && i == 0)
-        output_.print(style(Tone::kBold, std::filesystem::path(path).filename().string()) +
+        output_.print(style(Tone::kBold, shown_name(path)) +
                       style(Tone::kDim, " (" + sample->shown + ")") + "\n");
       if (!output_.json())
         output_.print(many ? outcome_line(outcome, style) : outcome_text(outcome, style));
@@ -231,9 +205,8 @@ class Runner {
                     total, ""};
     if (draw_) {
       SELVAGE_TRY(const auto picture, picture_of(sample.input, outcome.found));
-      SELVAGE_TRY(const auto target, draw_->next(path));
-      SELVAGE_RETURN_IF_ERROR(save_picture(picture, target));
-      outcome.drawn = target.string();
+      SELVAGE_TRY(const auto drawn, draw_->save(picture, path));
+      outcome.drawn = drawn.string();
     }
     return outcome;
   }
@@ -261,17 +234,19 @@ Action add(CLI::App& app) {
   app.add_option("MODEL", flags->model,
                  "A model.onnx, an ensemble.yaml, or the folder that holds one of them")
       ->required();
-  app.add_option("INPUT", flags->inputs,
-                 "Pictures (JPEG, PNG, PNM), sound (WAV), tables (CSV), arrays (NPY, NPZ) or video")
+  app.add_option(
+         "INPUT", flags->inputs,
+         "Pictures (JPEG, PNG, PNM), sound (WAV), tables (CSV), arrays (NPY, NPZ) or video; "
+         "- is standard input, and any pipe is read to its end")
       ->required();
   app.add_option(
          "--draw", flags->draw,
-         "Draw what was found into this PNG or JPEG file; with several inputs, a video or a "
-         "table: a folder")
-      ->type_name("FILE");
+         "Draw what was found: into a .png or .jpg file, or, where there are several pictures "
+         "(inputs, frames), into a folder")
+      ->type_name("PATH");
   app.add_option("--limit", flags->limit, "Stop after N frames or rows of each input")
       ->type_name("N")
-      ->check(in_range(1, 1e12));
+      ->check(whole_in_range(1, 1'000'000'000'000));
   add_session_options(app, flags->session);
   add_json_option(app);
   return [flags](Output& output) { return Runner(*flags, output).run(); };

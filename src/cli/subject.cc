@@ -1,23 +1,39 @@
 #include "cli/subject.h"
 
+#include "base/system_error.h"
+
 namespace selvage::cli {
 namespace {
 
+bool is_yaml(const std::filesystem::path& path) {
+  return path.extension() == ".yaml" || path.extension() == ".yml";
+}
+
 bool names_ensemble(const std::filesystem::path& path) {
   std::error_code ignored;
-  if (path.extension() == ".yaml" || path.extension() == ".yml") return true;
-  return std::filesystem::exists(path / "ensemble.yaml", ignored);
+  return is_yaml(path) || std::filesystem::exists(path / "ensemble.yaml", ignored);
 }
 
 }  // namespace
 
+Result<void> check_exists(const std::filesystem::path& model) {
+  std::error_code error;
+  if (std::filesystem::exists(model, error)) return {};
+  if (error) return system_error("open", model, error.value());
+  return fail(ErrorCode::kNotFound, "no model '" + model.string() +
+                                        "': give a model.onnx, an ensemble.yaml, or a folder "
+                                        "that holds one of them");
+}
+
 Result<Subject> Subject::load(infer::Runtime& runtime, const std::filesystem::path& path,
                               const infer::ModelOptions& options) {
+  SELVAGE_RETURN_IF_ERROR(check_exists(path));
   std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored))
-    return fail(ErrorCode::kNotFound, "no model '" + path.string() +
-                                          "': give a model.onnx, an ensemble.yaml, or a folder "
-                                          "that holds one of them");
+  if (const auto model = std::filesystem::path(path).replace_extension(".onnx");
+      is_yaml(path) && std::filesystem::exists(model, ignored))
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "'" + path.string() + "' is the card of a model: name the model, '" + model.string() + "'");
   Subject subject;
   if (names_ensemble(path)) {
     SELVAGE_TRY(subject.ensemble_, infer::Ensemble::load(runtime, path, options));

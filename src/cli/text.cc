@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/utf8.h"
+
 namespace selvage::cli {
 namespace {
 
@@ -153,6 +155,11 @@ std::string Style::operator()(Tone tone, std::string_view text) const {
   constexpr std::array kCodes{"", "1", "2", "32", "33", "31"};
   return std::string("\033[") + kCodes[static_cast<std::size_t>(tone)] + "m" + std::string(text) +
          "\033[0m";
+}
+
+void Table::add(std::vector<Cell> row) {
+  for (auto& cell : row) cell.text = printable(cell.text);
+  rows_.push_back(std::move(row));
 }
 
 std::string Table::to_text(const Style& style, std::size_t indent) const {

@@ -72,7 +72,8 @@ struct Column {
 class Table {
  public:
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
-  void add(std::vector<Cell> row) { rows_.push_back(std::move(row)); }
+  /// Cells may hold foreign text: their printable form is shown (base/utf8.h).
+  void add(std::vector<Cell> row);
   [[nodiscard]] bool empty() const { return rows_.empty(); }
   /// Lines that each end in a line feed, begun with `indent` spaces.
   [[nodiscard]] std::string to_text(const Style& style, std::size_t indent = 2) const;

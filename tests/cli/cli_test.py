@@ -10,6 +10,7 @@ import os
 import pathlib
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -26,12 +27,13 @@ COMMANDS_PAGE = ROOT / "docs/commands.md"
 PROGRAM, DEPS = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2])
 
 
-def run(*arguments, environment=None, folder=None):
+def run(*arguments, environment=None, folder=None, **options):
     """Exit code, standard output and standard error."""
     done = subprocess.run(
         [PROGRAM, *map(str, arguments)],
         capture_output=True,
         text=True,
+        **options,
         timeout=120,
         cwd=folder,
         env={**os.environ, **(environment or {})},
@@ -135,8 +137,19 @@ class HelpTest(Case):
     def test_manual_has_every_command(self):
         page = self.output_of("man")
         self.assertTrue(page.startswith(".TH SELVAGE 1 "))
-        for name in ("run", "bench", "inspect", "doctor"):
+        names = [name for (name,) in helps()[1:]]
+        for name in names:
             self.assertIn(f".SS selvage {name}\n", page)
+        sections = re.split(r"^\.SH ", page, flags=re.M)
+        titles = [section.partition("\n")[0] for section in sections[1:]]
+        self.assertEqual(titles, ["NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "ENVIRONMENT",
+                                  "EXIT STATUS", "EXAMPLES"])
+        description, commands = sections[3], sections[4]
+        self.assertIn("Selvage takes an .onnx file", description)
+        self.assertNotIn("Usage:", description)
+        for name in names:
+            self.assertIn(f".TP\n.B {name}\n", commands)
+        self.assertIn("--draw PATH", page.replace("\\-", "-"))
 
 
 class UsageTest(Case):
@@ -153,7 +166,13 @@ class UsageTest(Case):
             ("inspect", "a", "b"): "unexpected argument 'b'; see `selvage inspect --help`",
             ("bench", "m", "--power", "fast"): "--power: 'fast' is not one of latency, balanced and "
             "low-power; see `selvage bench --help`",
-            ("bench", "m", "--threads", "-1"): "--threads: '-1' is not a number from 0 to 256; "
+            ("bench", "m", "--threads", "-1"): "--threads: '-1' is not a whole number from 0 to 256; "
+            "see `selvage bench --help`",
+            ("bench", "m", "--threads", "1.5"): "--threads: '1.5' is not a whole number from 0 to 256; "
+            "see `selvage bench --help`",
+            ("bench", "m", "--concurrency", "many"): "--concurrency: 'many' is not a whole number "
+            "from 1 to 1024; see `selvage bench --help`",
+            ("bench", "m", "--rate", "much"): "--rate: 'much' is not a number from 0.001 to 1e+06; "
             "see `selvage bench --help`",
         }
         for arguments, message in cases.items():
@@ -239,10 +258,93 @@ class RunTest(Case):
         jpeg = self.folder / "one.jpg"
         self.output_of("run", self.colours(), pictures[0], "--draw", jpeg)
         self.assertEqual(jpeg.read_bytes()[:3], b"\xff\xd8\xff")
+        upper = self.folder / "ONE.JPG"
+        self.output_of("run", self.colours(), pictures[0], "--draw", upper)
+        self.assertEqual(upper.read_bytes()[:3], b"\xff\xd8\xff")
         several = self.folder / "drawn"
         results = self.json_of("run", self.colours(), *pictures, "--draw", several)["results"]
         self.assertEqual([r["drawn"] for r in results], [f"{several}/red.png", f"{several}/red-2.png"])
         self.assertEqual(sorted(p.name for p in several.iterdir()), ["red-2.png", "red.png"])
+
+    def test_drawing_keeps_what_the_name_promises(self):
+        red = self.write("red.ppm", fixtures.ppm(20, 9, (255, 51, 0)))
+        table = self.write("sums/x.csv", "a,b,c,d\n1,2,3,4\n4,3,2,1\n")
+        gif, one, folder = (self.folder / name for name in ("out.gif", "one.png", "out.d"))
+        error = self.fails(1, "run", self.colours(), red, "--draw", gif)
+        self.assertIn("written as .png or .jpg", error)
+        error = self.fails(1, "run", self.colours(), red, red, "--draw", one)
+        self.assertIn("one file cannot hold several pictures; name a folder, such as one/", error)
+        error = self.fails(1, "run", self.matmul(), table, "--draw", one)
+        self.assertIn("one file cannot hold several pictures", error)
+        self.assertEqual([path.exists() for path in (gif, one)], [False, False])
+        self.output_of("run", self.colours(), red, "--draw", f"{folder}/")
+        self.assertEqual([path.name for path in folder.iterdir()], ["red.png"])
+        self.output_of("run", self.colours(), red, "--draw", folder)  # It exists now.
+
+    def test_pipes_are_read_once(self):
+        red = fixtures.ppm(40, 30, (255, 51, 0))
+        array = fixtures.npy([1, 2, 3, 4], [1, 4])
+        wav = self.folder / "x.wav"
+        fixtures.write_wav(wav, [20000] * 16000)
+        self.write("sums/model.onnx", fixtures.matmul_model())
+        self.write("sums/model.yaml", fixtures.TABLE_CARD)
+        cases = [
+            (self.colours(), red, "red 1.00"),
+            (self.matmul(), array, "1 output"),
+            (self.loudness(), wav.read_bytes(), "active 1.0 s of 1.0 s"),
+            (self.folder / "sums", b"a,b,c,d\n1,2,3,4\n", "sum = 10.0"),
+        ]
+        for model, content, found in cases:
+            for name in ("-", "/dev/stdin"):
+                with self.subTest((model.name, name)):
+                    done = subprocess.run([PROGRAM, "run", model, name], input=content, capture_output=True)
+                    self.assertEqual((done.returncode, done.stderr), (0, b""))
+                    self.assertIn(found, done.stdout.decode())
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        with subprocess.Popen(["cp", self.write("red.ppm", red), pipe]):
+            self.assertIn("red 1.00", self.output_of("run", self.colours(), pipe))
+        with open(self.folder / "red.ppm") as file:
+            self.assertIn("red 1.00", self.output_of("run", self.colours(), "-", stdin=file))
+
+    def test_names_cannot_act_on_the_terminal(self):
+        escape = "\x1b[2J"
+        red = self.write(f"{escape}\n.ppm", fixtures.ppm(4, 4, (255, 0, 0)))
+        self.write("evil/model.onnx", fixtures.mean_colour_model())
+        label = json.dumps(f"r{escape}")
+        self.write("evil/model.yaml", fixtures.COLOUR_CARD.replace("red", label).replace("colours", label))
+        evil = self.folder / "evil"
+        drawn = self.folder / f"{escape}.png"
+        texts = [
+            self.output_of("run", evil, red, "--draw", drawn),
+            self.output_of("inspect", evil),
+            self.output_of("bench", evil, "--input", red, "--runs", 3, "--no-cold-start"),
+            run("run", evil, self.folder / f"{escape}.missing")[2],
+        ]
+        for text in texts:
+            self.assertNotIn("\x1b", text)
+        self.assertTrue(texts[0].startswith("\\x1b[2J\\n.ppm (4 x 4 pixels): r\\x1b[2J 1.00\n"), texts[0])
+        found = self.json_of("run", evil, red)["results"][0]["found"]
+        self.assertEqual(found["classes"][0]["label"], f"r{escape}")
+
+    def test_a_full_disk_under_the_cache_costs_only_time(self):
+        def little_room():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # Writing then fails as on a full disk.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+
+        red = self.write("red.ppm", fixtures.ppm(4, 4, (255, 0, 0)))
+        code, out, error = run("run", self.colours(), red, preexec_fn=little_room)
+        self.assertEqual(code, 0, error)
+        self.assertIn("red 1.00", out)
+        self.assertIn("the disk of the cache is full", error)
+        self.assertEqual(error.count("the optimised model is not cached"), 1, error)
+
+    def test_a_card_of_another_model_is_not_taken(self):
+        red = self.write("red.ppm", fixtures.ppm(4, 4, (255, 0, 0)))
+        other = self.write("colours/other.onnx", fixtures.mean_colour_model())
+        self.assertIn("takes arrays", self.fails(1, "run", self.colours() / "other.onnx", red))
+        self.write("colours/other.yaml", fixtures.COLOUR_CARD)
+        self.assertIn("red 1.00", self.output_of("run", other, red))
 
     def test_sound(self):
         loud, quiet = [20000] * 8000, [100] * 8000
@@ -268,26 +370,48 @@ class RunTest(Case):
         corrupt = self.write("corrupt.onnx", fixtures.matmul_model()[:-20])
         array = self.write("x.npy", fixtures.npy([1, 2], [1, 2], "<i8"))
         narrow = self.write("narrow.npy", fixtures.npy([1, 2], [1, 2]))
+        silent = self.folder / "silent.wav"
+        fixtures.write_wav(silent, [])
         cases = [
             (["missing.onnx", red], ["no model 'missing.onnx'", "give a model.onnx"]),
             ([corrupt, red], ["corrupt.onnx"]),
             ([red, red], ["red.ppm"]),
+            ([red, red], ["red.ppm", "not an ONNX model"]),
+            ([self.folder, red], ["no model.onnx in the folder", "corrupt.onnx"]),
+            ([self.write("empty", ""), red], ["empty", "the file is empty"]),
+            (["/dev/null", red], ["/dev/null", "the file is empty"]),
+            ([self.colours() / "model.yaml", red], ["is the card of a model", "colours/model.onnx"]),
             ([self.colours(), "missing.png"], ["no file 'missing.png'"]),
+            ([self.colours(), ""], ["no file ''"]),
+            ([self.colours(), "/dev/null"], ["'/dev/null' is empty"]),
+            ([self.colours(), self.folder / "empty"], ["empty' is empty"]),
+            ([self.colours(), self.write("x.jpg", "junk")], ["x.jpg", "neither a picture"]),
+            ([self.colours(), red / "x"], ["red.ppm/x", "Not a directory"]),
+            ([self.loudness(), silent], ["silent.wav", "no samples"]),
+            ([self.matmul(), self.write("x.csv", "a,b,c,d\n")], ["x.csv", "no rows below its header"]),
             ([self.colours(), self.folder], ["is a folder"]),
             ([self.colours(), array], ["x.npy", "takes pictures or video"]),
             ([self.colours(), self.matmul()], ["matmul.onnx", "neither a picture"]),
             ([self.matmul(), red], ["is a picture", "takes arrays", "docs/model-card.md"]),
-            ([self.matmul(), array], ["input 'x' is float32", "int64", "astype('float32')"]),
+            ([self.matmul(), array], ["x.npy", "input 'x' is float32", "int64", "astype('float32')"]),
             ([self.matmul(), narrow], ["x"]),
             ([self.colours(), self.write("cut.ppm", red.read_bytes()[:-3])], ["cut.ppm"]),
             ([self.colours(), red, "--draw", self.folder / "no/such/x.png"], ["no/such"]),
             ([self.matmul(), red, "--dim", "batch"], ["--dim batch", "NAME=VALUE"]),
+            ([self.matmul(), red, "--dim", "btach=1"], ["'btach': did you mean 'batch'?"]),
+            ([self.matmul(), red, "--dim", "x=1"], ["'x'; there are batch"]),
+            ([self.colours(), red, "--dim", "batch=1"], ["'batch'; none is open by name"]),
+            ([self.matmul(), red, "--config", "session.disable_prepackin=1"],
+             ["did you mean 'session.disable_prepacking'?"]),
+            ([self.matmul(), red, "--threads", 2, "--config", "session.intra_op_thread_affinities=abc"],
+             ["with session.intra_op_thread_affinities=abc: ", "Processor id"]),
         ]
         for arguments, parts in cases:
             with self.subTest(arguments):
                 error = self.fails(1, "run", *arguments)
                 for part in parts:
                     self.assertIn(part, error)
+                self.assertNotIn("onnxruntime_src", error)
 
     def test_one_bad_file_does_not_cost_the_others(self):
         good = [self.write(f"{i}.ppm", fixtures.ppm(4, 4, (255, 0, 0))) for i in range(2)]
@@ -389,6 +513,9 @@ class BenchTest(Case):
         result = self.json_of("bench", self.matmul(), "--rate", 100, "--seconds", 0.5, "--no-cold-start")
         self.assertEqual(result["rate_per_s"], 100)
         self.assertLessEqual(result["latency_ms"]["count"], 50)
+        slow = self.json_of("bench", self.matmul(), "--rate", 0.1, "--seconds", 0.5, "--no-cold-start")
+        self.assertEqual(slow["latency_ms"]["count"], 1)
+        self.assertGreaterEqual(slow["seconds"], 0.5)
         self.assertGreater(result["latency_ms"]["count"], 25)
 
     def test_plot(self):
@@ -465,6 +592,8 @@ class InspectTest(Case):
         self.assertIn("junk.onnx", self.fails(1, "inspect", self.write("junk.onnx", b"junk")))
         self.write("both/ensemble.yaml", "name: x\n")
         self.assertIn("is an ensemble", self.fails(1, "inspect", self.folder / "both"))
+        self.assertIn("/dev/null' is a pipe or a device", self.fails(1, "inspect", "/dev/null"))
+        self.assertIn("did you mean 'batch'?", self.fails(1, "inspect", self.matmul(), "--dim", "btach=2"))
 
 
 class DoctorTest(Case):
@@ -521,8 +650,11 @@ class DoctorTest(Case):
         self.assertIn("telemetry off", found["runtime"]["found"])
         self.assertIn("GB/s", found["memory-bandwidth"]["found"])
 
-    def test_an_empty_root_is_survived(self):
-        self.findings(self.machine({"proc/x": ""}))
+    def test_what_cannot_be_read_is_not_called_missing(self):
+        found = self.findings(self.machine({"proc/x": ""}))
+        for name in ("cpu-features", "memory", "swap", "load", "steal"):
+            self.assertIn("cannot be read", found[name]["found"])
+            self.assertNotIn("AVX2", found[name]["mend"])
 
     def test_this_machine_with_models(self):
         text = self.output_of("doctor", self.matmul())
