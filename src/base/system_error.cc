@@ -20,8 +20,8 @@ ErrorCode code_of_errno(int error) {
   }
 }
 
-std::unexpected<Error> system_error(std::string_view action, const std::filesystem::path& path) {
-  const int error = errno;
+std::unexpected<Error> system_error(std::string_view action, const std::filesystem::path& path,
+                                    int error) {
   char text[128];
   return fail(code_of_errno(error), std::string(action) + " '" + path.string() +
                                         "': " + strerror_r(error, text, sizeof text));

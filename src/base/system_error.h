@@ -1,6 +1,7 @@
 // What the operating system says in errno, as an Error.
 #pragma once
 
+#include <cerrno>
 #include <expected>
 #include <filesystem>
 #include <string_view>
@@ -13,8 +14,9 @@ namespace selvage {
 /// a full disk), else kIo.
 [[nodiscard]] ErrorCode code_of_errno(int error);
 
-/// "open '/etc/shadow': Permission denied", from the calling thread's errno.
+/// "open '/etc/shadow': Permission denied".
 [[nodiscard]] std::unexpected<Error> system_error(std::string_view action,
-                                                  const std::filesystem::path& path);
+                                                  const std::filesystem::path& path,
+                                                  int error = errno);
 
 }  // namespace selvage

@@ -13,6 +13,8 @@
 #include <sys/auxv.h>
 #endif
 
+#include "base/system_error.h"
+
 namespace selvage::infer {
 namespace {
 
@@ -114,11 +116,26 @@ void ModelCache::sweep() const {
   }
 }
 
-Result<void> ModelCache::store(const crypto::Digest& key,
-                               std::span<const std::byte> payload) const {
+Result<void> ModelCache::try_writing(std::span<const std::byte> content) const {
+  SELVAGE_RETURN_IF_ERROR(make_folder());
+  // Always the same name, so that the same failure has the same words.
+  const auto probe = folder_ / (std::string(kScratchPrefix) + "probe");
+  SELVAGE_RETURN_IF_ERROR(write_atomically(probe, content));
+  std::error_code ignored;
+  std::filesystem::remove(probe, ignored);
+  return {};
+}
+
+Result<void> ModelCache::make_folder() const {
   std::error_code error;
   std::filesystem::create_directories(folder_, error);
-  if (error) return fail(ErrorCode::kIo, "create '" + folder_.string() + "': " + error.message());
+  if (error) return system_error("create", folder_, error.value());
+  return {};
+}
+
+Result<void> ModelCache::store(const crypto::Digest& key,
+                               std::span<const std::byte> payload) const {
+  SELVAGE_RETURN_IF_ERROR(make_folder());
   const auto digest = crypto::sha256(payload);
   std::vector<std::byte> entry;
   entry.reserve(kHeaderBytes + payload.size());

@@ -41,6 +41,10 @@ class ModelCache {
                                    std::span<const std::byte> payload) const;
   [[nodiscard]] const std::filesystem::path& folder() const { return folder_; }
 
+  /// Writes a file of that content and removes it: what the system says to it. For telling why the
+  /// runtime could not write here, which does not say.
+  [[nodiscard]] Result<void> try_writing(std::span<const std::byte> content) const;
+
   /// Makes room: removes what crashed writers left behind, and the oldest entries above kBytesMax.
   /// store() calls it.
   void sweep() const;
@@ -50,6 +54,7 @@ class ModelCache {
   static constexpr std::uint64_t kBytesMax = std::uint64_t{2} << 30;
 
  private:
+  [[nodiscard]] Result<void> make_folder() const;
   [[nodiscard]] std::filesystem::path path_of(const crypto::Digest& key) const;
   std::filesystem::path folder_;
 };

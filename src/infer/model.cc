@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/system_error.h"
+
 namespace selvage::infer {
 namespace {
 
@@ -19,16 +21,6 @@ std::string other_models(const std::filesystem::path& folder) {
   for (std::size_t i = 0; i < std::min(names.size(), kNamesMax); ++i)
     text += (i == 0 ? "; name the file: " : ", ") + names[i];
   return text + (names.size() > kNamesMax ? ", ..." : "");
-}
-
-/// The model file itself, for a folder too.
-Result<std::filesystem::path> model_file(const std::filesystem::path& path) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) return path;
-  const auto file = path / "model.onnx";
-  if (std::filesystem::exists(file, error)) return file;
-  return fail(ErrorCode::kNotFound,
-              "no model.onnx in the folder '" + path.string() + "'" + other_models(path));
 }
 
 std::string name_from(const std::filesystem::path& file) {
@@ -59,9 +51,19 @@ std::string_view to_string(Stage stage) {
   return "total";
 }
 
+Result<std::filesystem::path> find_model_file(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return path;
+  const auto file = path / "model.onnx";
+  if (std::filesystem::exists(file, error)) return file;
+  if (error) return system_error("open", file, error.value());
+  return fail(ErrorCode::kNotFound,
+              "no model.onnx in the folder '" + path.string() + "'" + other_models(path));
+}
+
 Result<std::unique_ptr<Model>> Model::load(Runtime& runtime, const std::filesystem::path& path,
                                            const ModelOptions& options) {
-  SELVAGE_TRY(const auto file, model_file(path));
+  SELVAGE_TRY(const auto file, find_model_file(path));
   std::unique_ptr<Model> model(new Model);
   SELVAGE_TRY(model->card_,
               load_model_card(options.card_beside.empty() ? file : options.card_beside));

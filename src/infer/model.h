@@ -39,6 +39,10 @@ struct ModelOptions {
   std::filesystem::path card_beside;  ///< Look for the card beside this, not beside the model.
 };
 
+/// The model file that `path` means: itself, or model.onnx in a folder. kNotFound names the other
+/// models in the folder; kPermissionDenied where it may not be looked into.
+[[nodiscard]] Result<std::filesystem::path> find_model_file(const std::filesystem::path& path);
+
 /// Immutable but for its histograms, which are synchronised: shared by any number of threads.
 class Model {
  public:

@@ -118,16 +118,12 @@ Result<ort::Handle<OrtSession>> create_and_store(const OrtEnv* environment,
   return session;
 }
 
-/// What the operating system says to a file of the model's size in the cache's folder; when that
-/// succeeds, what the runtime said: it does not tell a full disk from a fault of its own.
+/// The runtime does not tell a full disk or a closed folder from a fault of its own.
 Error why_not_written(const ModelCache& cache, std::span<const std::byte> model, Error runtimes) {
-  const auto probe = cache.scratch_path();
-  const auto written = write_atomically(probe, model);
-  std::error_code ignored;
-  std::filesystem::remove(probe, ignored);
+  auto written = cache.try_writing(model);
   if (written) return runtimes;
-  if (written.error().code != ErrorCode::kResourceExhausted) return written.error();
-  return Error(written.error()).with_context("the disk of the cache is full");
+  if (written.error().code != ErrorCode::kResourceExhausted) return std::move(written).error();
+  return std::move(written).error().with_context("the disk of the cache is full");
 }
 
 struct Source {
