@@ -164,8 +164,8 @@ Picture oriented(Picture stored, int orientation) {
     const int from_y = flip_y ? seen.height() - 1 - y : y;
     for (int x = 0; x < seen.width(); ++x, to += 3) {
       const int from_x = flip_x ? seen.width() - 1 - x : x;
-      const auto* from =
-          exchanged ? stored.row(from_x) + 3 * from_y : stored.row(from_y) + 3 * from_x;
+      const auto* from = exchanged ? stored.row(from_x) + std::ptrdiff_t{3} * from_y
+                                   : stored.row(from_y) + std::ptrdiff_t{3} * from_x;
       std::memcpy(to, from, 3);
     }
   }
@@ -236,11 +236,7 @@ Result<std::vector<std::byte>> encode_jpeg(const PictureView& picture, int quali
   if (quality < 1 || quality > 100)
     return fail(ErrorCode::kInvalidArgument, "JPEG quality must be 1 to 100");
   Picture copy;
-  PictureView rgb = picture;
-  if (picture.format != PixelFormat::kRgb24) {
-    SELVAGE_TRY(copy, copy_as_rgb(picture));
-    rgb = copy.view();
-  }
+  SELVAGE_TRY(const auto rgb, rgb_view(picture, copy));
   Encoder encoder;
   if (!encoder.write(rgb, quality)) return jpeg_failed(encoder.errors());
   return std::vector(encoder.bytes().begin(), encoder.bytes().end());

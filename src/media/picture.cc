@@ -152,6 +152,12 @@ Result<Picture> copy_as_rgb(const PictureView& view) {
   });
 }
 
+Result<PictureView> rgb_view(const PictureView& picture, Picture& copy) {
+  if (picture.format == PixelFormat::kRgb24) return picture;
+  SELVAGE_TRY(copy, copy_as_rgb(picture));
+  return copy.view();
+}
+
 Result<void> check_pixels(std::uint64_t width, std::uint64_t height, const DecodeLimits& limits) {
   if (width == 0 || height == 0)
     return fail(ErrorCode::kInvalidArgument, "the picture has no pixels");

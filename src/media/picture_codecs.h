@@ -20,4 +20,7 @@ namespace selvage::media {
 [[nodiscard]] Result<void> check_pixels(std::uint64_t width, std::uint64_t height,
                                         const DecodeLimits& limits);
 
+/// The picture as RGB: itself where it is that, otherwise converted into `copy`.
+[[nodiscard]] Result<PictureView> rgb_view(const PictureView& picture, Picture& copy);
+
 }  // namespace selvage::media

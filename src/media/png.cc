@@ -139,11 +139,7 @@ Result<Picture> decode_png(std::span<const std::byte> file, const DecodeLimits& 
 Result<std::vector<std::byte>> encode_png(const PictureView& picture) {
   SELVAGE_RETURN_IF_ERROR(check_view(picture));
   Picture copy;
-  PictureView rgb = picture;
-  if (picture.format != PixelFormat::kRgb24) {
-    SELVAGE_TRY(copy, copy_as_rgb(picture));
-    rgb = copy.view();
-  }
+  SELVAGE_TRY(const auto rgb, rgb_view(picture, copy));
   Encoder encoder;
   if (!encoder.ready()) return fail(ErrorCode::kResourceExhausted, "PNG: out of memory");
   std::vector<std::byte> bytes;

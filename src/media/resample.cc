@@ -42,10 +42,10 @@ class Kernel {
   void fill(double fraction, std::vector<float>& weights) const {
     weights.resize(static_cast<std::size_t>(taps()));
     double sum = 0;
-    for (int k = 0; k < taps(); ++k) sum += at(k - (taps() / 2 - 1) - fraction);
+    const int before = taps() / 2 - 1;
+    for (int k = 0; k < taps(); ++k) sum += at(k - before - fraction);
     for (int k = 0; k < taps(); ++k)
-      weights[static_cast<std::size_t>(k)] =
-          static_cast<float>(at(k - (taps() / 2 - 1) - fraction) / sum);
+      weights[static_cast<std::size_t>(k)] = static_cast<float>(at(k - before - fraction) / sum);
   }
 
  private:

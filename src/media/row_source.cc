@@ -27,7 +27,7 @@ const std::uint8_t* RowSource::row(int y) {
   const auto place = static_cast<std::size_t>(y) % kept_row_.size();
   std::uint8_t* const begin = kept_.data() + place * row_bytes_;
   const int before = is_yuv(view_.format) ? region_.x % 2 : 0;
-  std::uint8_t* const first = begin + before * 3;
+  std::uint8_t* const first = begin + std::ptrdiff_t{3} * before;
   if (kept_row_[place] != y) {
     const Rect rect{region_.x - before, picture_y, region_.width + before, 1};
     convert_to_rgb(view_, rect, begin, row_bytes_);

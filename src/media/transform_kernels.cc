@@ -131,7 +131,7 @@ using Float4 = float __attribute__((vector_size(16)));
 template <int kChannels>
 SELVAGE_INLINE void weigh_columns(const WeightedColumns& in, const SampleRow& out) {
   for (std::size_t i = 0; i < in.count; ++i) {
-    const float* pixel = in.pixels + in.first[i] * kChannels;
+    const float* pixel = in.pixels + std::ptrdiff_t{in.first[i]} * kChannels;
     const float* weight = in.weights + i * in.taps_max;
     const float* const end = weight + in.taps[i];
     if constexpr (kChannels == 1) {
@@ -182,6 +182,8 @@ SELVAGE_INLINE std::uint16_t to_half(float value) {
 SELVAGE_INLINE std::uint8_t to_byte(float value) {
   const float low = value > 0 ? value : 0;
   const float bounded = low < 255 ? low : 255;
+  // `bounded` is never negative, and lround would keep the loop from being vectorised.
+  // NOLINTNEXTLINE(bugprone-incorrect-roundings)
   return static_cast<std::uint8_t>(static_cast<std::int32_t>(bounded + 0.5f));
 }
 
