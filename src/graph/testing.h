@@ -52,6 +52,18 @@ class ModelBuilder {
   Model model_;
 };
 
+struct RandomModelOptions {
+  int nodes_max = 40;
+  /// Only what channels flow through in vision models: convolutions of all groupings, batch norms,
+  /// residuals, concatenations, squeeze-excite blocks, pooling, a classifier. Otherwise also
+  /// integer arithmetic, shapes, constants that fold, identities, subgraphs, shared weights.
+  bool is_convolutional = false;
+};
+/// A valid model of random structure, the same for a seed everywhere: loads and runs with the
+/// shapes that its inputs declare, has at least one node and one output, and gives finite numbers
+/// for inputs in [-1, 1].
+[[nodiscard]] Model random_model(std::uint64_t seed, const RandomModelOptions& options = {});
+
 /// y = Identity(x) of any type.
 [[nodiscard]] ModelBuilder identity_model(DataType type = DataType::kFloat32,
                                           const Shape& shape = {1, 4});

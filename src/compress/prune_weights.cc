@@ -1,0 +1,309 @@
+#include "compress/prune_weights.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <unordered_set>
+
+#include <selvage/onnx.pb.h>
+
+#include "graph/attributes.h"
+#include "graph/index.h"
+#include "graph/names.h"
+#include "graph/values.h"
+
+namespace selvage::compress {
+namespace {
+
+/// The weights of an operator: which inputs, and which axis of a two-dimensional one they sum over.
+struct Prunable {
+  std::string_view type;
+  std::array<int, 2> inputs;
+  int sum_axis;
+};
+constexpr std::array kPrunable = {
+    Prunable{"Conv", {1, -1}, 1}, Prunable{"ConvTranspose", {1, -1}, 0},
+    Prunable{"Gemm", {1, -1}, 0}, Prunable{"MatMul", {0, 1}, -2},
+    Prunable{"LSTM", {1, 2}, -1}, Prunable{"GRU", {1, 2}, -1},
+    Prunable{"RNN", {1, 2}, -1}};
+
+struct Weight {
+  int tensor = 0;
+  int sum_axis = 0;  ///< The inputs of a weighted sum lie along it.
+};
+
+int sum_axis_of(const Prunable& found, const onnx::NodeProto& node, int input, std::size_t rank) {
+  int axis = found.sum_axis;
+  if (found.type == "Gemm" && graph::int_attribute(node, "transB", 0) != 0) axis = 1;
+  if (found.type == "MatMul" && input == 0) axis = -1;
+  return axis < 0 ? axis + static_cast<int>(rank) : axis;
+}
+
+class Finder {
+ public:
+  Finder(const graph::Model& model, const PruneWeightsOptions& options)
+      : graph_(model.proto().graph()), index_(graph_), options_(options) {}
+
+  Result<std::vector<Weight>> run(std::vector<SkippedWeight>& skipped) {
+    for (const auto& node : graph_.node()) {
+      known_.insert(node.name());
+      for (const auto& candidate : kPrunable)
+        if (graph::is_op(node, candidate.type)) visit(node, candidate, skipped);
+    }
+    for (const auto& tensor : graph_.initializer()) known_.insert(tensor.name());
+    for (const auto& name : options_.excluded)
+      if (!known_.contains(name))
+        return fail(ErrorCode::kInvalidArgument,
+                    "nothing in the model is named " + graph::quote(name));
+    return std::move(weights_);
+  }
+
+ private:
+  void visit(const onnx::NodeProto& node, const Prunable& candidate,
+             std::vector<SkippedWeight>& skipped) {
+    for (const int input : candidate.inputs) {
+      if (input < 0 || input >= node.input_size() || node.input(input).empty()) continue;
+      const auto& name = node.input(input);
+      const int tensor = index_.initialiser(name);
+      if (tensor == graph::Index::kNone || !seen_.insert(tensor).second) continue;
+      const auto& proto = graph_.initializer(tensor);
+      const auto skip = [&](std::string reason) { skipped.push_back({name, std::move(reason)}); };
+      if (is_excluded(node.name()) || is_excluded(name)) {
+        skip("excluded");
+      } else if (index_.is_input(name)) {
+        skip("is an input of the model, which its caller may replace");
+      } else if (!graph::is_float(graph::type_of(proto))) {
+        skip("holds " + std::string(to_string(graph::type_of(proto))));
+      } else if (proto.dims_size() < 2) {
+        skip("has a single dimension");
+      } else {
+        weights_.push_back({tensor, sum_axis_of(candidate, node, input,
+                                                static_cast<std::size_t>(proto.dims_size()))});
+      }
+    }
+  }
+  [[nodiscard]] bool is_excluded(const std::string& name) const {
+    return std::ranges::find(options_.excluded, name) != options_.excluded.end();
+  }
+
+  const onnx::GraphProto& graph_;
+  const graph::Index index_;
+  const PruneWeightsOptions& options_;
+  std::unordered_set<std::string> known_;
+  std::unordered_set<int> seen_;
+  std::vector<Weight> weights_;
+};
+
+/// Python's round(): half to even.
+std::uint64_t round_half_even(double value) {
+  return static_cast<std::uint64_t>(std::nearbyint(value));
+}
+
+/// torch's _compute_nparams_toprune, over what is not pruned yet.
+Result<std::uint64_t> count_to_prune(const PruneWeightsOptions& options, std::uint64_t unpruned,
+                                     const std::string& of) {
+  if (const auto* fraction = std::get_if<double>(&options.amount)) {
+    if (!(*fraction >= 0 && *fraction <= 1))
+      return fail(ErrorCode::kInvalidArgument,
+                  "the amount must be a fraction from 0 to 1, or a whole number");
+    return round_half_even(*fraction * static_cast<double>(unpruned));
+  }
+  const auto count = std::get<std::uint64_t>(options.amount);
+  if (count > unpruned)
+    return fail(ErrorCode::kInvalidArgument, "cannot prune " + std::to_string(count) +
+                                                 " weights of " + of + ", which has " +
+                                                 std::to_string(unpruned) + " that are not zero");
+  return count;
+}
+
+/// A number for each unpruned weight, the smallest of which go first: magnitudes, or torch.rand()
+/// turned round. NaN counts as larger than any number, as in torch.topk().
+class Ranking {
+ public:
+  explicit Ranking(const PruneWeightsOptions& options)
+      : is_random_(options.criterion == WeightCriterion::kRandom),
+        engine_(static_cast<std::uint32_t>(options.seed)) {}
+
+  void add(std::span<const float> values) {
+    for (const float value : values) {
+      if (value == 0) continue;
+      // torch draws 24 bits of each number of its Mersenne Twister.
+      const float key = is_random_          ? -static_cast<float>(engine_() & 0xFF'FFFFu)
+                        : std::isnan(value) ? INFINITY
+                                            : std::abs(value);
+      keys_.push_back(key);
+    }
+  }
+  [[nodiscard]] std::uint64_t size() const { return keys_.size(); }
+
+  /// Chooses `count` of what was added since begin(): those below a threshold, and of those equal
+  /// to it the first.
+  void choose(std::uint64_t count) {
+    if (count == 0) return;
+    auto sorted = keys_;
+    const auto nth = sorted.begin() + static_cast<std::ptrdiff_t>(count - 1);
+    std::ranges::nth_element(sorted, nth);
+    threshold_ = *nth;
+    const auto below = std::ranges::count_if(keys_, [this](float k) { return k < threshold_; });
+    ties_ = count - static_cast<std::uint64_t>(below);
+    is_chosen_ = true;
+  }
+  /// Whether the next weight, in the order of add(), goes.
+  bool next() {
+    const float key = keys_[position_++];
+    if (!is_chosen_ || key > threshold_) return false;
+    if (key < threshold_) return true;
+    if (ties_ == 0) return false;
+    --ties_;
+    return true;
+  }
+  /// Forgets what was added; the random numbers go on.
+  void begin() {
+    keys_.clear();
+    position_ = 0;
+    is_chosen_ = false;
+  }
+
+ private:
+  bool is_random_;
+  std::mt19937 engine_;
+  std::vector<float> keys_;
+  std::size_t position_ = 0;
+  float threshold_ = 0;
+  std::uint64_t ties_ = 0;
+  bool is_chosen_ = false;
+};
+
+class WeightPruner {
+ public:
+  WeightPruner(graph::Model& model, const PruneWeightsOptions& options)
+      : model_(model), graph_(*model.proto().mutable_graph()), options_(options) {}
+
+  Result<void> run(std::span<const Weight> weights) {
+    if (options_.criterion == WeightCriterion::kNOfM) {
+      for (const auto& weight : weights) SELVAGE_RETURN_IF_ERROR(prune_blocks(weight));
+      return {};
+    }
+    Ranking ranking(options_);
+    if (options_.is_global) return prune_together(weights, ranking);
+    // All counts first: a wrong one must leave the model as it is.
+    for (const auto& weight : weights) {
+      SELVAGE_TRY(const auto unpruned, count_unpruned(weight.tensor));
+      SELVAGE_RETURN_IF_ERROR(count_to_prune(options_, unpruned, name_of(weight)));
+    }
+    for (const auto& weight : weights) {
+      ranking.begin();
+      SELVAGE_RETURN_IF_ERROR(rank(weight.tensor, ranking));
+      SELVAGE_TRY(const auto count, count_to_prune(options_, ranking.size(), name_of(weight)));
+      ranking.choose(count);
+      SELVAGE_RETURN_IF_ERROR(zero_chosen(weight.tensor, ranking));
+    }
+    return {};
+  }
+
+ private:
+  Result<void> prune_together(std::span<const Weight> weights, Ranking& ranking) {
+    for (const auto& weight : weights) SELVAGE_RETURN_IF_ERROR(rank(weight.tensor, ranking));
+    SELVAGE_TRY(const auto count, count_to_prune(options_, ranking.size(), "the model"));
+    ranking.choose(count);
+    for (const auto& weight : weights) SELVAGE_RETURN_IF_ERROR(zero_chosen(weight.tensor, ranking));
+    return {};
+  }
+
+  [[nodiscard]] std::string name_of(const Weight& weight) const {
+    return graph::quote(graph_.initializer(weight.tensor).name());
+  }
+  [[nodiscard]] Result<std::vector<float>> values_of(int tensor) const {
+    return graph::read_floats(graph_.initializer(tensor), model_.folder());
+  }
+  [[nodiscard]] Result<std::uint64_t> count_unpruned(int tensor) const {
+    SELVAGE_TRY(const auto values, values_of(tensor));
+    return values.size() - static_cast<std::uint64_t>(std::ranges::count(values, 0.0f));
+  }
+  Result<void> rank(int tensor, Ranking& ranking) const {
+    SELVAGE_TRY(const auto values, values_of(tensor));
+    ranking.add(values);
+    return {};
+  }
+
+  /// Zeroes elements in place; the others keep their bits.
+  template <typename Choose>
+  Result<void> zero(int tensor, Choose goes) {
+    SELVAGE_TRY(const auto values, values_of(tensor));
+    auto& proto = *graph_.mutable_initializer(tensor);
+    SELVAGE_TRY(const auto bytes, graph::edit_bytes(proto, model_.folder()));
+    const auto width = graph::bits_of_stored(proto) / 8;
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (goes(i, values)) std::memset(bytes.data() + i * width, 0, width);
+    return {};
+  }
+  Result<void> zero_chosen(int tensor, Ranking& ranking) {
+    return zero(tensor, [&](std::size_t i, std::span<const float> values) {
+      return values[i] != 0 && ranking.next();
+    });
+  }
+
+  /// Of each block of m weights along the sum axis the n largest stay, the first among equals. A
+  /// last, shorter block keeps n, too.
+  Result<void> prune_blocks(const Weight& weight) {
+    const auto shape = graph::shape_of(graph_.initializer(weight.tensor));
+    std::size_t inner = 1;
+    for (auto i = static_cast<std::size_t>(weight.sum_axis) + 1; i < shape.size(); ++i)
+      inner *= static_cast<std::size_t>(shape[i]);
+    const auto length = static_cast<std::size_t>(shape[static_cast<std::size_t>(weight.sum_axis)]);
+    const auto n = static_cast<std::size_t>(options_.n), m = static_cast<std::size_t>(options_.m);
+    return zero(weight.tensor, [=](std::size_t i, std::span<const float> values) {
+      const auto position = i / inner % length;
+      const auto first = position / m * m;
+      std::size_t larger = 0;
+      for (auto other = first; other < std::min(first + m, length); ++other) {
+        const auto magnitude = std::abs(values[i + (other - position) * inner]);
+        const auto own = std::abs(values[i]);
+        larger += magnitude > own || (magnitude == own && other < position) ? 1u : 0u;
+      }
+      return larger >= n;
+    });
+  }
+
+  graph::Model& model_;
+  onnx::GraphProto& graph_;
+  const PruneWeightsOptions& options_;
+};
+
+Result<void> check_options(const PruneWeightsOptions& options) {
+  if (options.criterion != WeightCriterion::kNOfM) return {};
+  static constexpr int kBlockMax = 1024;
+  if (options.n < 0 || options.m < 1 || options.n > options.m || options.m > kBlockMax)
+    return fail(ErrorCode::kInvalidArgument, std::to_string(options.n) + ":" +
+                                                 std::to_string(options.m) +
+                                                 " is no pattern: of every M weights, at most " +
+                                                 std::to_string(kBlockMax) + ", N stay");
+  return {};
+}
+
+Result<std::vector<graph::TensorSparsity>> sparsity_of(const graph::Model& model,
+                                                       std::span<const Weight> weights) {
+  SELVAGE_TRY(const auto all, graph::measure_sparsity(model));
+  std::vector<graph::TensorSparsity> found;
+  for (const auto& weight : weights) {
+    const auto& name = model.proto().graph().initializer(weight.tensor).name();
+    found.push_back(*std::ranges::find(all, name, &graph::TensorSparsity::name));
+  }
+  return found;
+}
+
+}  // namespace
+
+Result<PruneWeightsReport> prune_weights(graph::Model& model, const PruneWeightsOptions& options) {
+  SELVAGE_RETURN_IF_ERROR(check_options(options));
+  PruneWeightsReport report;
+  SELVAGE_TRY(const auto weights, Finder(model, options).run(report.skipped));
+  SELVAGE_TRY(report.before, sparsity_of(model, weights));
+  SELVAGE_RETURN_IF_ERROR(WeightPruner(model, options).run(weights));
+  SELVAGE_TRY(report.after, sparsity_of(model, weights));
+  return report;
+}
+
+}  // namespace selvage::compress

@@ -1,0 +1,218 @@
+#include "graph/values.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include <selvage/onnx.pb.h>
+
+#include "graph/names.h"
+#include "graph/tensor.h"
+
+namespace selvage::graph {
+namespace {
+
+template <typename T>
+T load(const std::byte* bytes) {
+  T value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+float from_half(std::uint16_t half) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000) << 16;
+  const std::uint32_t exponent = (half >> 10) & 0x1f;
+  const std::uint32_t mantissa = half & 0x3ff;
+  if (exponent == 0) {
+    const float value = std::ldexp(static_cast<float>(mantissa), -24);
+    return sign != 0 ? -value : value;
+  }
+  const std::uint32_t wide = exponent == 31 ? 255 : exponent + 112;
+  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
+}
+
+/// IEEE 754 binary16, rounded to nearest even.
+std::uint16_t to_half(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000);
+  const float magnitude = std::abs(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>(sign | 0x7e00);
+  if (magnitude >= 65520.0f) return static_cast<std::uint16_t>(sign | 0x7c00);
+  if (magnitude < 0x1p-14f)  // Denormal halves are multiples of 2^-24.
+    return static_cast<std::uint16_t>(sign | static_cast<int>(std::nearbyint(magnitude * 0x1p24f)));
+  const std::uint32_t rebased = (bits & 0x7fffffff) - (112u << 23);
+  const std::uint32_t rounded = rebased + 0xfff + ((rebased >> 13) & 1);
+  return static_cast<std::uint16_t>(sign | (rounded >> 13));
+}
+
+std::uint16_t to_bfloat(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40);
+  return static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+template <typename Stored, typename Number, typename Convert>
+std::vector<Number> convert(std::span<const std::byte> bytes, Convert to_number) {
+  std::vector<Number> numbers(bytes.size() / sizeof(Stored));
+  for (std::size_t i = 0; i < numbers.size(); ++i)
+    numbers[i] = to_number(load<Stored>(bytes.data() + i * sizeof(Stored)));
+  return numbers;
+}
+
+std::unexpected<Error> wrong_type(const onnx::TensorProto& tensor, std::string_view wanted) {
+  return fail(ErrorCode::kInvalidArgument, describe(tensor) + " holds " +
+                                               std::string(to_string(type_of(tensor))) + " where " +
+                                               std::string(wanted) + " are needed");
+}
+
+void clear_data(onnx::TensorProto& tensor) {
+  tensor.clear_float_data();
+  tensor.clear_double_data();
+  tensor.clear_int32_data();
+  tensor.clear_int64_data();
+  tensor.clear_uint64_data();
+  tensor.clear_string_data();
+  tensor.clear_raw_data();
+  tensor.clear_external_data();
+  tensor.clear_data_location();
+}
+
+void declare(onnx::TensorProto& tensor, DataType type, std::span<const std::int64_t> shape) {
+  tensor.set_data_type(static_cast<int>(type));
+  tensor.clear_dims();
+  tensor.mutable_dims()->Add(shape.begin(), shape.end());
+}
+
+}  // namespace
+
+Shape shape_of(const onnx::TensorProto& tensor) {
+  return {tensor.dims().begin(), tensor.dims().end()};
+}
+
+DataType type_of(const onnx::TensorProto& tensor) {
+  const auto number = tensor.data_type();
+  const bool is_known = number > 0 && number <= static_cast<int>(DataType::kFloat4E2M1);
+  return is_known ? static_cast<DataType>(number) : DataType::kUndefined;
+}
+
+std::size_t bits_of_stored(const onnx::TensorProto& tensor) {
+  return bits_of(type_of(tensor));
+}
+
+bool is_float(DataType type) {
+  return type == DataType::kFloat32 || type == DataType::kFloat64 || type == DataType::kFloat16 ||
+         type == DataType::kBfloat16;
+}
+
+Result<std::vector<float>> read_floats(const onnx::TensorProto& tensor,
+                                       const std::filesystem::path& folder) {
+  if (!is_float(type_of(tensor))) return wrong_type(tensor, "floating-point numbers");
+  SELVAGE_TRY(const auto data, TensorData::open(tensor, folder));
+  const auto bytes = data.view().bytes;
+  switch (data.view().type) {
+    case DataType::kFloat64:
+      return convert<double, float>(bytes, [](double x) { return static_cast<float>(x); });
+    case DataType::kFloat16: return convert<std::uint16_t, float>(bytes, from_half);
+    case DataType::kBfloat16:
+      return convert<std::uint16_t, float>(bytes, [](std::uint16_t x) {
+        return std::bit_cast<float>(static_cast<std::uint32_t>(x) << 16);
+      });
+    default: {
+      std::vector<float> numbers(bytes.size() / sizeof(float));
+      if (!numbers.empty()) std::memcpy(numbers.data(), bytes.data(), bytes.size());
+      return numbers;
+    }
+  }
+}
+
+Result<std::vector<std::int64_t>> read_integers(const onnx::TensorProto& tensor,
+                                                const std::filesystem::path& folder,
+                                                std::size_t elements_max) {
+  SELVAGE_TRY(const auto data, TensorData::open(tensor, folder));
+  const auto count = element_count(data.view().shape).value_or(0);
+  if (static_cast<std::uint64_t>(count) > elements_max)
+    return fail(ErrorCode::kOutOfRange, describe(tensor) + " has " + std::to_string(count) +
+                                            " elements, more than the limit of " +
+                                            std::to_string(elements_max));
+  const auto bytes = data.view().bytes;
+  const auto widen = [](auto x) { return static_cast<std::int64_t>(x); };
+  switch (data.view().type) {
+    case DataType::kInt64: return convert<std::int64_t, std::int64_t>(bytes, widen);
+    case DataType::kInt32: return convert<std::int32_t, std::int64_t>(bytes, widen);
+    case DataType::kInt16: return convert<std::int16_t, std::int64_t>(bytes, widen);
+    case DataType::kInt8: return convert<std::int8_t, std::int64_t>(bytes, widen);
+    case DataType::kUint32: return convert<std::uint32_t, std::int64_t>(bytes, widen);
+    case DataType::kUint16: return convert<std::uint16_t, std::int64_t>(bytes, widen);
+    case DataType::kUint8:
+    case DataType::kBool: return convert<std::uint8_t, std::int64_t>(bytes, widen);
+    default: return wrong_type(tensor, "integers");
+  }
+}
+
+Result<std::span<std::byte>> edit_bytes(onnx::TensorProto& tensor,
+                                        const std::filesystem::path& folder) {
+  if (type_of(tensor) == DataType::kString) return wrong_type(tensor, "numbers");
+  {
+    SELVAGE_TRY(const auto data, TensorData::open(tensor, folder));
+    const auto bytes = data.view().bytes;
+    const bool is_raw = std::as_bytes(std::span(tensor.raw_data())).data() == bytes.data();
+    if (!is_raw) {
+      std::string raw(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+      clear_data(tensor);
+      tensor.set_raw_data(std::move(raw));
+    }
+  }
+  auto& raw = *tensor.mutable_raw_data();
+  return std::as_writable_bytes(std::span(raw.data(), raw.size()));
+}
+
+void store(onnx::TensorProto& tensor, const TensorView& value) {
+  declare(tensor, value.type, value.shape);
+  clear_data(tensor);
+  if (value.type == DataType::kString) {
+    for (const auto& text : value.strings) tensor.add_string_data(text);
+    return;
+  }
+  tensor.set_raw_data(value.bytes.data(), value.bytes.size());
+}
+
+void store_floats(onnx::TensorProto& tensor, DataType type, const Shape& shape,
+                  std::span<const float> values) {
+  declare(tensor, type, shape);
+  clear_data(tensor);
+  std::string raw;
+  const auto fill = [&](auto convert_one) {
+    using Stored = decltype(convert_one(0.0f));
+    raw.resize(values.size() * sizeof(Stored));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const Stored stored = convert_one(values[i]);
+      std::memcpy(raw.data() + i * sizeof stored, &stored, sizeof stored);
+    }
+  };
+  switch (type) {
+    case DataType::kFloat64: fill([](float x) { return static_cast<double>(x); }); break;
+    case DataType::kFloat16: fill(to_half); break;
+    case DataType::kBfloat16: fill(to_bfloat); break;
+    default: fill([](float x) { return x; }); break;
+  }
+  tensor.set_raw_data(std::move(raw));
+}
+
+onnx::TensorProto& add_initialiser(onnx::GraphProto& graph, std::string_view name,
+                                   const Shape& shape, std::span<const float> values) {
+  auto& tensor = *graph.add_initializer();
+  tensor.set_name(std::string(name));
+  store(tensor, {DataType::kFloat32, shape, std::as_bytes(values), {}});
+  return tensor;
+}
+
+onnx::TensorProto& add_initialiser(onnx::GraphProto& graph, std::string_view name,
+                                   const Shape& shape, std::span<const std::int64_t> values) {
+  auto& tensor = *graph.add_initializer();
+  tensor.set_name(std::string(name));
+  store(tensor, {DataType::kInt64, shape, std::as_bytes(values), {}});
+  return tensor;
+}
+
+}  // namespace selvage::graph
