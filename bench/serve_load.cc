@@ -1,6 +1,6 @@
 // What the protocols cost over the in-process call, and how many small requests a server takes:
-//   serve_load [--seconds N] [only PROTOCOL]               our server, in this process; PROTOCOL:
-//                                                          http, grpc or shared, for profiles
+//   serve_load [--seconds N] [only PROTOCOL]               our server, in a process of its own;
+//                                                          PROTOCOL: http, grpc or shared
 //   serve_load [--seconds N] http PORT PATH BODY           any server on this machine
 //   serve_load [--seconds N] grpc PORT                     any server with ModelInfer of "identity"
 //   serve_load model FILE                                  writes that model
@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "bench/load.h"
+#include "bench/server_process.h"
 #include "graph/testing.h"
-#include "infer/runtime.h"
-#include "serve/server.h"
+#include "infer/repository.h"
 
 namespace selvage::bench {
 namespace {
@@ -97,19 +97,19 @@ MakeCaller shared_caller(std::uint16_t port) {
   return http_caller(port, "/v2/models/mean/infer", body);
 }
 
-void compare_protocols(serve::Server& server, double seconds, std::string_view only) {
+void compare_protocols(infer::ModelRepository& repository, const Ports& ports, double seconds,
+                       std::string_view only) {
   const std::vector<float> values(kWide, 0.5f);
   Region region;
-  const MakeCaller direct = direct_caller(server.repository(), "mean", values);
+  const MakeCaller direct = direct_caller(repository, "mean", values);
   struct Row {
     std::string_view key;
     const char* name;
     MakeCaller make;
   };
-  const Row rows[] = {
-      {"http", "HTTP, binary tensor", binary_caller(server.http_port(), "mean", values)},
-      {"grpc", "gRPC", grpc_caller(server.grpc_port(), grpc_request("mean", values))},
-      {"shared", "system shared memory", shared_caller(server.http_port())}};
+  const Row rows[] = {{"http", "HTTP, binary tensor", binary_caller(ports.http, "mean", values)},
+                      {"grpc", "gRPC", grpc_caller(ports.grpc, grpc_request("mean", values))},
+                      {"shared", "system shared memory", shared_caller(ports.http)}};
   std::printf("602 KB input, %zu clients, latencies from when each request was due\n", kClients);
   for (const Row& row : rows) {
     if (!only.empty() && only != row.key) continue;
@@ -135,23 +135,20 @@ constexpr std::string_view kSmallJson =
 
 void run_ours(double seconds, std::string_view only) {
   Folder folder;
+  const ServerProcess server(folder.path);  // Before there are threads.
+  const Ports& ports = server.ports();
   const auto runtime = must(infer::Runtime::create());
-  serve::ServerOptions options;
-  options.repository.folders = {folder.path};
-  options.http_port = options.grpc_port = 0;
-  options.shared_memory = serve::SharedMemoryAccess::kAllowed;
-  const auto server = must(serve::Server::start(*runtime, std::move(options)));
-  while (!server->repository().ready()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  compare_protocols(*server, seconds, only);
+  const auto repository =
+      must(infer::ModelRepository::create(*runtime, {.folders = {folder.path}, .control = {}}));
+  compare_protocols(*repository, ports, seconds, only);
   if (!only.empty()) return;
   std::printf("identity of one float: requests/s at saturation, latency at 90 %% of it\n");
   const std::vector<float> one{0.5f};
-  small_model(
-      "HTTP, JSON",
-      http_caller(server->http_port(), "/v2/models/identity/infer", std::string(kSmallJson)),
-      seconds);
-  small_model("HTTP, binary", binary_caller(server->http_port(), "identity", one), seconds);
-  small_model("gRPC", grpc_caller(server->grpc_port(), grpc_request("identity", one)), seconds);
+  small_model("HTTP, JSON",
+              http_caller(ports.http, "/v2/models/identity/infer", std::string(kSmallJson)),
+              seconds);
+  small_model("HTTP, binary", binary_caller(ports.http, "identity", one), seconds);
+  small_model("gRPC", grpc_caller(ports.grpc, grpc_request("identity", one)), seconds);
 }
 
 std::uint16_t port_of(const char* text) {

@@ -1,10 +1,42 @@
 #include "serve/body.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 namespace selvage::serve {
+
+BodyBudget::~BodyBudget() {
+  for (const auto& block : kept_) std::free(block.memory);
+}
+
+BodyBudget::Block BodyBudget::take_kept(std::uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  auto best = kept_.end();
+  for (auto it = kept_.begin(); it != kept_.end(); ++it)
+    if (it->capacity >= bytes && it->capacity / kKeptExcessMax <= bytes &&
+        (best == kept_.end() || it->capacity < best->capacity))
+      best = it;
+  if (best == kept_.end() || !take(best->capacity)) return {};
+  const Block block = *best;
+  kept_bytes_ -= block.capacity;
+  kept_.erase(best);
+  return block;
+}
+
+void BodyBudget::give(Block block) {
+  give(block.capacity);
+  {
+    const std::lock_guard lock(mutex_);
+    if (block.capacity >= kKeptBytesMin && kept_bytes_ + block.capacity <= kKeptBytesMax) {
+      kept_.push_back(block);
+      kept_bytes_ += block.capacity;
+      return;
+    }
+  }
+  std::free(block.memory);
+}
 
 Body::Body(Body&& other) noexcept
     : budget_(other.budget_),
@@ -23,30 +55,48 @@ Body& Body::operator=(Body&& other) noexcept {
 }
 
 Body::~Body() {
-  std::free(memory_);
-  budget_->give(capacity_);
+  budget_->give({memory_, capacity_});
+}
+
+bool Body::take_kept(std::uint64_t capacity) {
+  if (memory_ || capacity < BodyBudget::kKeptBytesMin) return false;
+  const auto kept = budget_->take_kept(capacity);
+  memory_ = kept.memory;
+  capacity_ = kept.capacity;
+  return memory_ != nullptr;
+}
+
+Result<void> Body::grow(std::size_t capacity) {
+  const std::size_t more = capacity - capacity_;
+  if (!budget_->take(more))
+    return fail(ErrorCode::kResourceExhausted, "too many bytes are in flight: try again later");
+  auto* const memory = static_cast<std::byte*>(std::realloc(memory_, capacity));
+  if (!memory) {
+    budget_->give(more);
+    return fail(ErrorCode::kResourceExhausted, "out of memory: try again later");
+  }
+  memory_ = memory;
+  capacity_ = capacity;
+  return {};
 }
 
 Result<std::span<std::byte>> Body::prepare(std::uint64_t size_max) {
   const std::size_t used = skip_ + size_;
   if (used >= capacity_) {  // The first time, skipped bytes have no memory yet.
-    // In proportion to what has come: a promise alone never takes much.
+    // In proportion to what has come: a promise alone never takes much that is not there anyway.
     const std::uint64_t wanted = used + size_max;
-    const auto grown = static_cast<std::size_t>(
-        std::min<std::uint64_t>(wanted, std::max<std::uint64_t>(kFirstBytes, 4 * used)));
-    const std::size_t more = grown - capacity_;
-    if (!budget_->take(more))
-      return fail(ErrorCode::kResourceExhausted, "too many bytes are in flight: try again later");
-    auto* const memory = static_cast<std::byte*>(std::realloc(memory_, grown));
-    if (!memory) {
-      budget_->give(more);
-      return fail(ErrorCode::kResourceExhausted, "out of memory: try again later");
-    }
-    memory_ = memory;
-    capacity_ = grown;
+    if (!take_kept(wanted))
+      SELVAGE_RETURN_IF_ERROR(grow(static_cast<std::size_t>(
+          std::min<std::uint64_t>(wanted, std::max<std::uint64_t>(kFirstBytes, 4 * used)))));
   }
   const auto room = std::min<std::uint64_t>(capacity_ - used, size_max);
   return std::span(memory_ + used, static_cast<std::size_t>(room));
+}
+
+Result<void> Body::reserve(std::uint64_t size) {
+  const std::uint64_t wanted = skip_ + size_ + size;
+  if (wanted <= capacity_ || take_kept(wanted)) return {};
+  return grow(static_cast<std::size_t>(wanted));
 }
 
 Result<void> Body::append(std::span<const std::byte> bytes) {

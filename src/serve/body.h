@@ -1,23 +1,34 @@
 // The bytes of a message as they arrive. Memory grows with what has come, not with what was
-// promised, and counts against a budget that all connections share.
+// promised, and counts against a budget that all messages share.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
+#include <mutex>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
 namespace selvage::serve {
 
 /// How many bytes all bodies in flight may take together. Synchronised; outlives the bodies.
+///
+/// Some memory of bodies that have ended is kept for the next ones: the first touch of fresh pages
+/// costs more than copying into them.
 class BodyBudget {
  public:
+  static constexpr std::size_t kKeptBytesMin = 64u << 10;  ///< Of a block.
+  static constexpr std::size_t kKeptBytesMax = 16u << 20;  ///< Of all kept blocks.
+  static constexpr std::size_t kKeptExcessMax = 8;         ///< Times what a body needs.
+
   explicit BodyBudget(std::uint64_t bytes_max) : bytes_max_(bytes_max) {}
+  ~BodyBudget();
+  BodyBudget(const BodyBudget&) = delete;
+  BodyBudget& operator=(const BodyBudget&) = delete;
+
   [[nodiscard]] bool take(std::uint64_t bytes) {
     if (used_.fetch_add(bytes) + bytes <= bytes_max_) return true;
     used_.fetch_sub(bytes);
@@ -26,9 +37,22 @@ class BodyBudget {
   void give(std::uint64_t bytes) { used_.fetch_sub(bytes); }
   [[nodiscard]] std::uint64_t used() const { return used_.load(); }
 
+  /// Memory of malloc().
+  struct Block {
+    std::byte* memory = nullptr;
+    std::size_t capacity = 0;
+  };
+  /// A kept block of at least `bytes`, taken from the budget; an empty one when there is none.
+  [[nodiscard]] Block take_kept(std::uint64_t bytes);
+  /// Gives a taken block back: it is kept or freed.
+  void give(Block block);
+
  private:
   const std::uint64_t bytes_max_;
   std::atomic<std::uint64_t> used_{0};
+  std::mutex mutex_;  // Guards the two below.
+  std::vector<Block> kept_;
+  std::size_t kept_bytes_ = 0;
 };
 
 /// Movable, confined. Grows in place where the system can (realloc of large blocks moves pages, not
@@ -49,6 +73,8 @@ class Body {
   [[nodiscard]] Result<std::span<std::byte>> prepare(std::uint64_t size_max);
   void commit(std::size_t size) { size_ += size; }
   [[nodiscard]] Result<void> append(std::span<const std::byte> bytes);
+  /// Memory for `size` bytes more at once: for what has arrived, elsewhere.
+  [[nodiscard]] Result<void> reserve(std::uint64_t size);
 
   [[nodiscard]] std::span<const std::byte> bytes() const {
     return memory_ ? std::span<const std::byte>(memory_ + skip_, size_)
@@ -62,6 +88,8 @@ class Body {
  private:
   static constexpr std::size_t kFirstBytes = 64u
                                              << 10;  // Of which the kernel commits what is touched.
+  [[nodiscard]] bool take_kept(std::uint64_t capacity);
+  [[nodiscard]] Result<void> grow(std::size_t capacity);
 
   BodyBudget* budget_;
   std::byte* memory_ = nullptr;

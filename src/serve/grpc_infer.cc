@@ -5,13 +5,13 @@
 #include "serve/error_map.h"
 #include "serve/grpc_api.h"
 #include "serve/grpc_message.h"
+#include "serve/infer_message.h"
 #include "serve/wire_type.h"
 
 namespace selvage::serve {
 namespace {
 
 using inference::InferTensorContents;
-using inference::ModelInferRequest;
 using inference::ModelInferResponse;
 
 // --- Requests
@@ -89,10 +89,10 @@ Result<void> add_typed(InferCallBuilder& builder, const InferCallBuilder::InputH
   return builder.add_input(head, *std::move(tensor));
 }
 
-Result<void> add_inputs(InferCallBuilder& builder, const ModelInferRequest& message) {
-  const auto& raws = message.raw_input_contents();
-  int raw = 0;
-  for (const auto& input : message.inputs()) {
+Result<void> add_inputs(InferCallBuilder& builder, const InferMessage& message) {
+  const auto& raws = message.raw;
+  std::size_t raw = 0;
+  for (const auto& input : message.head.inputs()) {
     InferCallBuilder::InputHead head{
         input.name(), input.datatype(), {input.shape().begin(), input.shape().end()}, {}};
     SELVAGE_TRY(head.parameters, to_parameters(input.parameters()));
@@ -108,7 +108,7 @@ Result<void> add_inputs(InferCallBuilder& builder, const ModelInferRequest& mess
     if (raw == raws.size())
       return fail(ErrorCode::kInvalidArgument,
                   "input '" + input.name() + "': raw_input_contents has no entry for it");
-    SELVAGE_RETURN_IF_ERROR(builder.add_input(head, std::as_bytes(std::span(raws[raw++]))));
+    SELVAGE_RETURN_IF_ERROR(builder.add_input(head, raws[raw++]));
   }
   if (raw != raws.size())
     return fail(
@@ -117,18 +117,19 @@ Result<void> add_inputs(InferCallBuilder& builder, const ModelInferRequest& mess
   return {};
 }
 
-Result<InferCall> to_call(Services& services, std::shared_ptr<const ModelInferRequest> message) {
+Result<InferCall> to_call(Services& services, const std::shared_ptr<const InferMessage>& message) {
   InferCallBuilder builder(services.shared);
   builder.storage().message = message;
+  const auto& head = message->head;
   auto& request = builder.call().request;
-  request.model = message->model_name();
-  request.version = message->model_version();
-  request.id = message->id();
-  SELVAGE_TRY(const Parameters parameters, to_parameters(message->parameters()));
+  request.model = head.model_name();
+  request.version = head.model_version();
+  request.id = head.id();
+  SELVAGE_TRY(const Parameters parameters, to_parameters(head.parameters()));
   SELVAGE_RETURN_IF_ERROR(builder.set_parameters(parameters));
   builder.call().binary_outputs = true;
   SELVAGE_RETURN_IF_ERROR(add_inputs(builder, *message));
-  for (const auto& output : message->outputs()) {
+  for (const auto& output : head.outputs()) {
     SELVAGE_TRY(Parameters of, to_parameters(output.parameters()));
     SELVAGE_RETURN_IF_ERROR(of.add("binary_data", true));
     SELVAGE_RETURN_IF_ERROR(builder.add_output(output.name(), of));
@@ -240,7 +241,7 @@ grpc::ByteBuffer stream_response(std::shared_ptr<const FinishedResponse> finishe
 
 using Answer = std::move_only_function<void(Result<std::shared_ptr<const FinishedResponse>>)>;
 
-void infer(Services& services, const std::shared_ptr<const ModelInferRequest>& message,
+void infer(Services& services, const std::shared_ptr<const InferMessage>& message,
            GrpcExchange& exchange, Answer answer) {
   auto call = to_call(services, message);
   if (!call) return answer(std::unexpected(std::move(call).error()));
@@ -259,12 +260,10 @@ void infer(Services& services, const std::shared_ptr<const ModelInferRequest>& m
 
 void handle_model_infer(Services& services, grpc::ByteBuffer buffer,
                         std::shared_ptr<GrpcExchange> exchange) {
-  auto message = std::make_shared<ModelInferRequest>();
-  if (auto parsed = parse_message(buffer, *message); !parsed)
-    return exchange->reply(std::unexpected(std::move(parsed).error()));
-  buffer.Clear();
+  const auto message = read_infer_message(buffer, services.bodies);
+  if (!message) return exchange->reply(std::unexpected(message.error()));
   auto& on = *exchange;
-  infer(services, message, on, [exchange = std::move(exchange)](auto finished) {
+  infer(services, *message, on, [exchange = std::move(exchange)](auto finished) {
     if (!finished) return exchange->reply(std::unexpected(std::move(finished).error()));
     exchange->reply(ResponseWriter(*std::move(finished)).write());
   });
@@ -272,15 +271,14 @@ void handle_model_infer(Services& services, grpc::ByteBuffer buffer,
 
 void handle_stream_infer(Services& services, grpc::ByteBuffer buffer,
                          std::shared_ptr<GrpcExchange> exchange) {
-  auto message = std::make_shared<ModelInferRequest>();
-  if (auto parsed = parse_message(buffer, *message); !parsed)
-    return exchange->reply(stream_error("", parsed.error()));
-  buffer.Clear();
+  const auto message = read_infer_message(buffer, services.bodies);
+  if (!message) return exchange->reply(stream_error("", message.error()));
   auto& on = *exchange;
-  infer(services, message, on, [exchange = std::move(exchange), id = message->id()](auto finished) {
-    exchange->reply(finished ? stream_response(*std::move(finished))
-                             : stream_error(id, finished.error()));
-  });
+  infer(services, *message, on,
+        [exchange = std::move(exchange), id = (*message)->head.id()](auto finished) {
+          exchange->reply(finished ? stream_response(*std::move(finished))
+                                   : stream_error(id, finished.error()));
+        });
 }
 
 }  // namespace selvage::serve

@@ -3,6 +3,7 @@
 #include <limits>
 #include <thread>
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
@@ -43,6 +44,12 @@ void forward_log(gpr_log_func_args* args) {
   log::debug(args->message, {{"from", "grpc"}});
 }
 
+// So do protobuf's about what it cannot read.
+void forward_protobuf_log(google::protobuf::LogLevel, const char*, int,
+                          const std::string& message) {
+  log::debug(message, {{"from", "protobuf"}});
+}
+
 std::string address_of(const std::string& host, std::uint16_t port) {
   const bool v6 = host.find(':') != std::string::npos;
   return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
@@ -64,6 +71,7 @@ struct GrpcServer::State {
 
   Result<void> start() {
     ::gpr_set_log_function(forward_log);
+    google::protobuf::SetLogHandler(forward_protobuf_log);
     const GrpcLimits& limits = options.limits;
     SELVAGE_TRY(const auto credentials, credentials_of(options.tls));
     grpc::ServerBuilder builder;

@@ -83,7 +83,8 @@ class GrpcServerTest : public testing::Test {
   SharedMemory shared_{SharedMemoryAccess::kAllowed};
   Tasks loading_{"load", 1, 4};
   Tasks decoding_{"decode", 1, 4};
-  Services services_{backend_, shared_, nullptr, loading_, decoding_, "0"};
+  BodyBudget budget_{256u << 20};
+  Services services_{backend_, shared_, budget_, nullptr, loading_, decoding_, "0"};
   std::unique_ptr<GrpcServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
 };

@@ -26,9 +26,9 @@ struct Fixture {
   SharedMemory shared{SharedMemoryAccess::kRefused};
   Tasks loading{"load", 0, 0};  // Everything inside this call: a full queue answers at once.
   Tasks decoding{"decode", 0, 0};
-  Services services{backend, shared, nullptr, loading, decoding, "0"};
-  HttpApi api{services};
   BodyBudget budget{64u << 20};
+  Services services{backend, shared, budget, nullptr, loading, decoding, "0"};
+  HttpApi api{services};
 };
 
 Result<Body> take_body(Fixture& on, const HttpHead& head, std::string_view rest) {

@@ -121,9 +121,9 @@ class HttpServerTest : public testing::Test {
   SharedMemory shared_{SharedMemoryAccess::kAllowed};
   Tasks loading_{"load", 1, 4};
   Tasks decoding_{"decode", 1, 4};
-  Services services_{backend_, shared_, nullptr, loading_, decoding_, "0"};
-  HttpApi api_{services_};
   BodyBudget budget_{64u << 20};
+  Services services_{backend_, shared_, budget_, nullptr, loading_, decoding_, "0"};
+  HttpApi api_{services_};
   std::unique_ptr<HttpServer> server_;
 };
 
@@ -628,7 +628,8 @@ TEST_F(TokensTest, GuardEverythingButProbesAndThePage) {
   FakeBackend backend;
   SharedMemory shared(SharedMemoryAccess::kRefused);
   Tasks loading{"load", 1, 4}, decoding{"decode", 1, 4};
-  Services services{backend, shared, tokens->get(), loading, decoding, "0"};
+  BodyBudget budget(1u << 20);
+  Services services{backend, shared, budget, tokens->get(), loading, decoding, "0"};
   HttpApi api(services);
   const auto status = [&](std::string target, std::string authorization) {
     HttpHead head;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <thread>
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include "base/log.h"
@@ -27,6 +28,16 @@ void allow_descriptors() {
   limit.rlim_cur = limit.rlim_max;
   if (::setrlimit(RLIMIT_NOFILE, &limit) != 0)
     log::warning("the limit of open files stays as it is");
+}
+
+// What one request frees the next one asks for again: do not give it back to the system in between.
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  constexpr int kBlockBytesMax = 1 << 20;  // Larger ones are mapped and unmapped.
+  constexpr int kTopBytesMax = 4 << 20;    // Free at the end of each thread's heap.
+  ::mallopt(M_MMAP_THRESHOLD, kBlockBytesMax);
+  ::mallopt(M_TRIM_THRESHOLD, kTopBytesMax);
+#endif
 }
 
 }  // namespace
@@ -54,6 +65,7 @@ struct Server::State {
 
   Result<void> start(infer::Runtime& runtime) {
     allow_descriptors();
+    keep_freed_memory();
     if (!options.access_log.empty()) {
       SELVAGE_TRY(access_log, AccessLog::open(options.access_log));
     }
@@ -63,7 +75,7 @@ struct Server::State {
     SELVAGE_TRY(repository, infer::ModelRepository::create(runtime, options.repository));
     backend = make_backend(*repository);
     services.reset(
-        new Services{*backend, shared, tokens.get(), loading, decoding, options.version});
+        new Services{*backend, shared, budget, tokens.get(), loading, decoding, options.version});
     api = std::make_unique<HttpApi>(*services);
     return listen();
   }

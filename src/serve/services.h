@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "serve/backend.h"
+#include "serve/body.h"
 #include "serve/shared_memory.h"
 #include "serve/tasks.h"
 #include "serve/tokens.h"
@@ -15,6 +16,7 @@ namespace selvage::serve {
 struct Services {
   Backend& backend;
   SharedMemory& shared;
+  BodyBudget& bodies;
   Tokens* tokens;  ///< Null: nobody needs one.
   Tasks& loading;
   Tasks& decoding;
