@@ -47,6 +47,9 @@ struct SessionOptions {
   std::int64_t usual_side = 0;
   std::optional<std::uint32_t> spin_us;  ///< Overrides the profile's; 0 = never spin.
   Arena arena = Arena::kGrowAsNeeded;
+  /// Plans one block for all activations once shapes have been seen. Off: they are taken from the
+  /// arena one by one, which keeps less resident where many live long, as in training.
+  bool memory_pattern = true;
   bool flush_denormals = true;    ///< Treat denormal numbers as zero on all compute threads.
   std::string thread_affinities;  ///< As `session.intra_op_thread_affinities` takes it.
   /// Fixes symbolic dimensions by name: {"batch", 1}.

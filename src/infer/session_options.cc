@@ -153,6 +153,7 @@ Result<ort::Handle<OrtSessionOptions>> to_ort(const SessionOptions& options, boo
     SELVAGE_RETURN_IF_ERROR(
         to_result(api().AddSessionConfigEntry(raw, "session.use_env_allocators", "1")));
   }
+  if (!options.memory_pattern) SELVAGE_RETURN_IF_ERROR(to_result(api().DisableMemPattern(raw)));
   for (const auto& [name, size] : options.dimensions)
     SELVAGE_RETURN_IF_ERROR(
         to_result(api().AddFreeDimensionOverrideByName(raw, name.c_str(), size)));

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <initializer_list>
 #include <optional>
 #include <span>
@@ -87,6 +86,9 @@ class GraphBuilder {
   /// Initialisers; equal small ones are made once.
   Expression constant(const Tensor& tensor, std::string_view hint = "c");
   Expression integers(std::span<const std::int64_t> values);
+  Expression integers(std::initializer_list<std::int64_t> values) {
+    return integers(std::span(values.begin(), values.size()));
+  }
   Expression scalar(double value, DataType type = DataType::kFloat32);
   Expression zeros(const Shape& shape, DataType type = DataType::kFloat32);
 

@@ -44,10 +44,11 @@ struct TrainingGraphOptions {
   std::vector<std::string> freeze;
   LoraOptions lora;
   /// BatchNormalization keeps its running statistics (and normalises by them), as in inference.
+  /// Those whose scale is not trained do so in any case.
   bool freeze_statistics = false;
   /// One update is made of the mean gradient of this many batches.
   std::int64_t accumulate = 1;
-  /// Drops what a seeded generator says; the same seed and batch order give the same result.
+  /// Of Dropout: the same seed and the same step drop the same.
   std::uint64_t seed = 0;
 };
 
@@ -74,13 +75,20 @@ struct BatchInput {
   bool is_target = false;
 };
 
-/// A LoRA adapter, for merging.
+/// A LoRA adapter, for merging: base + scale * A.B, seen in base's shape.
 struct Adapter {
   std::string weight;  ///< The initialiser that it adds to.
   std::string a, b;    ///< Names of state tensors.
-  float scale = 1;     ///< Of the product, rank included.
-  bool transposed =
-      false;  ///< The weight is (A.B) transposed, as Gemm with transB and Conv have it.
+  float scale = 1;     ///< Rank included.
+  Tensor base;
+};
+
+/// What a Dropout keeps, drawn anew for each step: 0 with probability `ratio`, else 1 / (1 -
+/// ratio).
+struct DropoutMask {
+  std::string input;
+  Shape shape;
+  float ratio = 0.5f;
 };
 
 struct TrainingGraph {
@@ -93,6 +101,8 @@ struct TrainingGraph {
   std::vector<std::string> outputs;  ///< The model's outputs as graph outputs, in their order.
   std::vector<StateTensor> state;
   std::vector<Adapter> adapters;
+  std::vector<DropoutMask> masks;
+  std::uint64_t seed = 0;  ///< Of the masks.
   std::int64_t accumulate = 1;
 };
 
@@ -104,8 +114,8 @@ struct TrainingGraph {
                                                          const graph::Model& inference,
                                                          const TrainingGraphOptions& options);
 
-/// The model with its losses as further outputs and nothing else changed: for validation, run with
-/// infer::Session. Errors as build_training_graph().
+/// The model in inference mode with its losses as further outputs, for validation: run it with
+/// infer::Session. Of the options only sizes and losses count. Errors as build_training_graph().
 struct EvaluationGraph {
   graph::Model model;
   std::vector<BatchInput> batch;

@@ -1,0 +1,82 @@
+// One rule per operator: what the gradient of its inputs is, given that of its outputs. Internal to
+// src/learn.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+
+#include <selvage/onnx.pb.h>
+
+#include "base/result.h"
+#include "learn/attributes.h"
+#include "learn/expression.h"
+
+namespace selvage::learn {
+
+/// A node of the forward graph while its gradient is formed.
+class NodeGradient {
+ public:
+  using Gradients = std::unordered_map<std::string, Expression>;  ///< By value.
+  using Names = std::unordered_set<std::string>;
+
+  NodeGradient(GraphBuilder& builder, onnx::NodeProto& node, Gradients& gradients,
+               const Names& wanted)
+      : builder_(builder), node_(node), gradients_(gradients), wanted_(wanted) {}
+
+  [[nodiscard]] GraphBuilder& builder() { return builder_; }
+  [[nodiscard]] const onnx::NodeProto& node() const { return node_; }
+  [[nodiscard]] int input_count() const { return node_.input_size(); }
+  [[nodiscard]] int output_count() const { return node_.output_size(); }
+
+  /// None where the input is left out.
+  [[nodiscard]] Expression x(int index = 0) const {
+    return index < node_.input_size() ? builder_.value(node_.input(index)) : Expression();
+  }
+  [[nodiscard]] Expression y(int index = 0) const {
+    return index < node_.output_size() ? builder_.value(node_.output(index)) : Expression();
+  }
+  /// The gradient that came in; none where the loss does not depend on that output.
+  [[nodiscard]] Expression dy(int index = 0) const;
+  /// Whether anybody wants the gradient of the input.
+  [[nodiscard]] bool wants(int index) const {
+    return index < node_.input_size() && wanted_.contains(node_.input(index));
+  }
+  /// Adds to the gradient of the input, if it is wanted. What was broadcast is summed.
+  void add(int index, Expression gradient);
+
+  /// The elements of an integer input that is known before the run; int32 becomes int64.
+  [[nodiscard]] std::optional<std::vector<std::int64_t>> constant_ints(int index) const;
+  /// A second result that the operator can give: makes the forward node give it.
+  [[nodiscard]] Expression ask_output(int index, ValueType type);
+
+  [[nodiscard]] std::unexpected<Error> refuse(std::string_view what) const;
+
+ private:
+  GraphBuilder& builder_;
+  onnx::NodeProto& node_;
+  Gradients& gradients_;
+  const Names& wanted_;
+};
+
+using Rule = Result<void> (*)(NodeGradient& n);
+struct RuleEntry {
+  std::string_view op;
+  Rule rule;
+};
+
+/// By family, each in its own gradient_*.cc.
+[[nodiscard]] std::span<const RuleEntry> elementwise_rules();
+[[nodiscard]] std::span<const RuleEntry> linear_rules();
+[[nodiscard]] std::span<const RuleEntry> conv_rules();
+[[nodiscard]] std::span<const RuleEntry> pool_rules();
+[[nodiscard]] std::span<const RuleEntry> norm_rules();
+[[nodiscard]] std::span<const RuleEntry> reduce_rules();
+[[nodiscard]] std::span<const RuleEntry> shape_rules();
+[[nodiscard]] std::span<const RuleEntry> index_rules();
+[[nodiscard]] std::span<const RuleEntry> resize_rules();
+[[nodiscard]] std::span<const RuleEntry> quantize_rules();
+
+}  // namespace selvage::learn
