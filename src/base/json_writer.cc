@@ -68,8 +68,10 @@ void JsonWriter::append_quoted(std::string_view text) {
     const auto byte = static_cast<unsigned char>(text[0]);
     if (length == 0)
       text_ += kReplacement;
-    else if (byte < 0x20 || byte == '"' || byte == '\\')
+    else if (byte < 0x20 || byte == 0x7F || byte == '"' || byte == '\\')
       text_ += escaped(text[0]);
+    else if (length == 2 && byte == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0)
+      text_ += escaped(text[1]);  // C1 controls: U+0080 to U+009F are their second byte.
     else
       text_ += text.substr(0, length);
     text.remove_prefix(std::max<std::size_t>(length, 1));

@@ -11,7 +11,8 @@
 namespace selvage {
 
 /// Commas are its business, balance is the caller's. Text that is not UTF-8 (a file's name may be
-/// anything) has its broken bytes replaced by U+FFFD; numbers that are not finite become null.
+/// anything) has its broken bytes replaced by U+FFFD; control characters are escaped, those above
+/// ASCII too, which a terminal may obey; numbers that are not finite become null.
 ///
 ///   JsonWriter json;
 ///   json.begin_object().field("name", "x").key("shape").begin_array().value(1).end_array();

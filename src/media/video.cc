@@ -17,7 +17,7 @@ Result<const SelvageVideoModule*> load_module(const std::filesystem::path& file)
                 "the video module '" + file.string() + "' cannot be used: " + why);
   };
   if (library == nullptr) {
-    const char* why = ::dlerror();
+    const char* why = ::dlerror();  // NOLINT(concurrency-mt-unsafe): glibc's is each thread's own
     return unusable(why != nullptr ? why : "unknown reason");
   }
   using Entry = const SelvageVideoModule* (*)();

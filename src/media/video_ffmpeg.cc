@@ -11,6 +11,7 @@ extern "C" {
 #include <cstring>
 #include <new>
 #include <string>
+#include <system_error>
 
 #include <dlfcn.h>
 #include <sys/stat.h>
@@ -80,7 +81,8 @@ const AVInputFormat* camera_format() {
 SelvageVideoStatus open_input(SelvageVideo& video, const std::string& path,
                               const Message& message) {
   struct stat status{};
-  if (stat(path.c_str(), &status) != 0) return message(kSelvageVideoNotFound, std::strerror(errno));
+  if (stat(path.c_str(), &status) != 0)
+    return message(kSelvageVideoNotFound, std::generic_category().message(errno));
   const bool is_camera = S_ISCHR(status.st_mode);
   const AVInputFormat* format = is_camera ? camera_format() : nullptr;
   if (is_camera && format == nullptr)
