@@ -63,10 +63,10 @@ struct CalibrationOptions {
 
 using RangeMap = std::unordered_map<std::string, RealRange>;
 
-/// The ranges of `values`: inputs of the main graph and outputs of its nodes. Those that are no
-/// float32 tensors, or empty in every sample, are left out of the result. kInvalidArgument for no
-/// samples, for samples that do not fit the model, and for a value that is infinite, or NaN
-/// throughout; the message names it. Otherwise as infer::Session::load().
+/// The ranges of `values`: inputs of the main graph and outputs of its nodes. Left out of the
+/// result are those that are no float32 tensors, and those that are infinite somewhere or hold
+/// nothing but NaN: nothing can quantise them. kInvalidArgument for no samples, or samples that do
+/// not fit the model; otherwise as infer::Session::load().
 [[nodiscard]] Result<RangeMap> calibrate(infer::Runtime& runtime, const graph::Model& model,
                                          std::span<const std::string> values,
                                          const Samples& samples,

@@ -1,13 +1,18 @@
 #include "graph/edit.h"
 
+#include <functional>
 #include <string>
 #include <unordered_set>
 
 #include <selvage/onnx.pb.h>
 
 namespace selvage::graph {
+namespace {
 
-Result<std::vector<std::byte>> expose_all_values(const Model& model) {
+/// Whether a value is to become an output.
+using Wanted = std::function<bool(const onnx::NodeProto& node, const std::string& value)>;
+
+Result<std::vector<std::byte>> expose(const Model& model, const Wanted& wanted) {
   const auto& graph = model.proto().graph();
   std::unordered_set<std::string_view> known;
   for (const auto& output : graph.output()) known.insert(output.name());
@@ -15,9 +20,8 @@ Result<std::vector<std::byte>> expose_all_values(const Model& model) {
   // its tensors is needed.
   onnx::ModelProto addition;
   for (const auto& node : graph.node()) {
-    if (node.op_type() == "Constant") continue;
     for (const auto& output : node.output())
-      if (!output.empty() && known.insert(output).second)
+      if (!output.empty() && wanted(node, output) && known.insert(output).second)
         addition.mutable_graph()->add_output()->set_name(output);
   }
   const auto count = static_cast<std::size_t>(addition.graph().output_size());
@@ -33,6 +37,22 @@ Result<std::vector<std::byte>> expose_all_values(const Model& model) {
   const auto tail = std::as_bytes(std::span(added));
   bytes.insert(bytes.end(), tail.begin(), tail.end());
   return bytes;
+}
+
+}  // namespace
+
+Result<std::vector<std::byte>> expose_all_values(const Model& model) {
+  return expose(model, [](const onnx::NodeProto& node, const std::string&) {
+    return node.op_type() != "Constant";
+  });
+}
+
+Result<std::vector<std::byte>> expose_values(const Model& model,
+                                             std::span<const std::string> values) {
+  const std::unordered_set<std::string_view> chosen(values.begin(), values.end());
+  return expose(model, [&](const onnx::NodeProto&, const std::string& value) {
+    return chosen.contains(value);
+  });
 }
 
 }  // namespace selvage::graph

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
@@ -18,5 +20,8 @@ inline constexpr std::size_t kExposedValuesMax = 100'000;
 /// file says. Existing outputs come first, in their order. kOutOfRange above kExposedValuesMax, and
 /// as Model::serialise().
 [[nodiscard]] Result<std::vector<std::byte>> expose_all_values(const Model& model);
+/// The same for some of them only; names that no node of the main graph produces are passed over.
+[[nodiscard]] Result<std::vector<std::byte>> expose_values(const Model& model,
+                                                           std::span<const std::string> values);
 
 }  // namespace selvage::graph

@@ -1,0 +1,46 @@
+// The loops that see every value of every sample, chosen once for the processor. Internal to
+// src/compress.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "compress/quantization.h"
+
+namespace selvage::compress {
+
+/// Bins of equal width between `first` and `last`, as numpy.histogram has them: edge i is first +
+/// i * step in float32, the last edge is `last` itself and belongs to the last bin.
+struct UniformBins {
+  float first = 0;
+  float last = 0;
+  float step = 0;
+  std::int32_t count = 0;
+  bool absolute = false;  ///< Of the values' magnitudes.
+
+  /// numpy.linspace's edges; a range of no width is widened by a half on both sides.
+  [[nodiscard]] static UniformBins between(float first, float last, std::int32_t count);
+  [[nodiscard]] float edge(std::int32_t index) const {
+    return index == count ? last : static_cast<float>(index) * step + first;
+  }
+};
+
+struct Counting {
+  /// Smallest and largest; NaN is passed over. min > max where nothing is left.
+  RealRange (*extremes)(std::span<const float> values);
+  /// The same of magnitudes.
+  RealRange (*magnitudes)(std::span<const float> values);
+  /// The bin of each value; bins.count for what lies outside, NaN included.
+  void (*find_bins)(const UniformBins& bins, const float* values, std::size_t count,
+                    std::int32_t* found);
+  /// KL divergence of two positive histograms, both normalised, as the reference computes it in
+  /// float32. Changes both.
+  float (*divergence)(std::span<float> p, std::span<float> q);
+};
+
+[[nodiscard]] const Counting& counting();
+/// The same without vector instructions beyond the build's: what other processors run.
+[[nodiscard]] const Counting& portable_counting();
+
+}  // namespace selvage::compress

@@ -1,0 +1,230 @@
+#include "compress/quantize_static.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include <selvage/onnx.pb.h>
+
+#include "compress/graph_writer.h"
+#include "compress/qoperator.h"
+#include "compress/static_plan.h"
+#include "graph/attributes.h"
+#include "graph/index.h"
+#include "graph/opset.h"
+#include "graph/sort.h"
+#include "graph/values.h"
+
+namespace selvage::compress {
+namespace {
+
+using graph::Index;
+
+/// Whether ONNX's own QuantizeLinear of this operator set can say what is needed; the runtime's
+/// (com.microsoft) always can.
+bool fits_standard(const StaticPlan& plan, std::int64_t opset) {
+  if (opset < 10) return false;
+  return std::ranges::all_of(plan.tensors, [&](const PlannedTensor& tensor) {
+    return (bits_of(tensor.type) == 8 || opset >= 21) && (!tensor.axis || opset >= 13);
+  });
+}
+
+/// Names of a tensor's parameters in the graph.
+struct ParameterNames {
+  std::string scale, zero_point;
+};
+
+/// Puts QuantizeLinear and DequantizeLinear where the plan says.
+class QdqWriter {
+ public:
+  QdqWriter(graph::Model& model, Index& index, const StaticPlan& plan)
+      : model_(model),
+        graph_(*model.proto().mutable_graph()),
+        index_(index),
+        plan_(plan),
+        domain_(fits_standard(plan, graph::opset_of(model)) ? "" : kMicrosoftDomain) {}
+
+  /// Reads and quantises the weights: what can fail, before anything changes.
+  [[nodiscard]] Result<void> prepare() {
+    for (const auto& tensor : plan_.tensors) {
+      if (!tensor.is_weight) continue;
+      const auto& stored = graph_.initializer(index_.constant(tensor.name));
+      SELVAGE_TRY(const auto values, graph::read_floats(stored, model_.folder()));
+      weights_.emplace(tensor.name, quantize_weight(values, graph::shape_of(stored), tensor.type,
+                                                    tensor.parameters, tensor.axis));
+    }
+    return {};
+  }
+
+  void write() {
+    remove_nodes();
+    for (const auto& tensor : plan_.tensors) {
+      if (tensor.is_weight)
+        add_weight(tensor);
+      else
+        add_activation(tensor);
+    }
+    for (const auto& bias : plan_.biases) add_bias(bias);
+    erase_removed();
+    for (auto& node : added_) *graph_.add_node() = std::move(node);
+    graph::sort_nodes(model_);
+    drop_unused_initialisers(graph_, replaced_);
+    drop_stale_value_infos(graph_);
+    if (!domain_.empty()) import_microsoft_domain(model_);
+  }
+
+ private:
+  /// Where a value comes from, kept while nodes leave.
+  struct Origin {
+    int node = Index::kNone;
+    int output = 0;
+  };
+
+  [[nodiscard]] Origin origin_of(const std::string& name) const {
+    if (const auto found = moved_.find(name); found != moved_.end()) return found->second;
+    const int node = index_.producer(name);
+    if (node == Index::kNone) return {};
+    const auto& outputs = graph_.node(node).output();
+    return {node, static_cast<int>(std::ranges::find(outputs, name) - outputs.begin())};
+  }
+
+  /// What made a removed node's input makes its output.
+  void remove_nodes() {
+    for (const int at : plan_.removed) {
+      const auto& output = graph_.node(at).output(0);
+      const auto origin = origin_of(graph_.node(at).input(0));
+      moved_.emplace(output, origin);
+      graph_.mutable_node(origin.node)->set_output(origin.output, output);
+    }
+  }
+
+  void erase_removed() {
+    std::vector<bool> marked(static_cast<std::size_t>(graph_.node_size()));
+    for (const int at : plan_.removed) {
+      marked[static_cast<std::size_t>(at)] = true;
+      replaced_.insert(graph_.node(at).input().begin(), graph_.node(at).input().end());
+    }
+    erase_nodes(graph_, marked);
+  }
+
+  void replace_uses(const std::string& name, const std::string& by) {
+    for (const auto& use : index_.uses(name))
+      if (use.input != graph::Use::kCapture)
+        graph_.mutable_node(use.node)->set_input(use.input, by);
+  }
+
+  /// Stores scales and zero points; `type` is that of the zero points.
+  ParameterNames add_parameters(const std::string& stem, DataType type,
+                                std::span<const QuantizationParameters> parameters, bool is_list) {
+    const Shape shape = is_list ? Shape{static_cast<std::int64_t>(parameters.size())} : Shape{};
+    ParameterNames names{index_.fresh_name(stem + "_scale"),
+                         index_.fresh_name(stem + "_zero_point")};
+    std::vector<float> scales;
+    for (const auto& one : parameters) scales.push_back(one.scale);
+    graph::add_initialiser(graph_, names.scale, shape, scales);
+    add_tensor(graph_, names.zero_point, type, shape, zero_point_bytes(type, parameters));
+    return names;
+  }
+
+  onnx::NodeProto& add_node(std::string_view type, const std::string& input,
+                            const ParameterNames& parameters, const std::string& output,
+                            const std::string& stem, std::optional<std::size_t> axis) {
+    auto& node = added_.emplace_back();
+    node.set_op_type(std::string(type));
+    node.set_domain(domain_);
+    node.set_name(stem);
+    for (const auto* name : {&input, &parameters.scale, &parameters.zero_point})
+      node.add_input(*name);
+    node.add_output(output);
+    if (axis) graph::set_attribute(node, "axis", static_cast<std::int64_t>(*axis));
+    return node;
+  }
+
+  void add_weight(const PlannedTensor& tensor) {
+    const auto& weight = weights_.at(tensor.name);
+    const auto names =
+        add_parameters(tensor.name, tensor.type, tensor.parameters, tensor.axis.has_value());
+    const auto stored = index_.fresh_name(tensor.name + "_quantized");
+    const auto output = index_.fresh_name(tensor.name + "_DequantizeLinear_Output");
+    add_tensor(graph_, stored, weight.type, weight.shape, weight.bytes);
+    replace_uses(tensor.name, output);
+    add_node("DequantizeLinear", stored, names, output, tensor.name + "_DequantizeLinear",
+             tensor.axis);
+    parameters_.emplace(tensor.name, names);
+    replaced_.insert(tensor.name);
+  }
+
+  void add_activation(const PlannedTensor& tensor) {
+    const auto& name = tensor.name;
+    const auto names = tensor.shares.empty()
+                           ? add_parameters(name, tensor.type, tensor.parameters, false)
+                           : parameters_.at(tensor.shares);
+    parameters_.emplace(name, names);
+    const auto quantized = index_.fresh_name(name + "_QuantizeLinear_Output");
+    std::string input = name, output = name;
+    if (const auto origin = origin_of(name);
+        index_.is_output(name) && origin.node != Index::kNone) {
+      input = index_.fresh_name(name + "_QuantizeLinear_Input");
+      graph_.mutable_node(origin.node)->set_output(origin.output, input);
+    } else {
+      output = index_.fresh_name(name + "_DequantizeLinear_Output");
+      replace_uses(name, output);
+    }
+    add_node("QuantizeLinear", input, names, quantized, name + "_QuantizeLinear", {});
+    add_node("DequantizeLinear", quantized, names, output, name + "_DequantizeLinear", {});
+  }
+
+  void add_bias(const PlannedBias& bias) {
+    const auto stored = index_.fresh_name(bias.name + "_quantized");
+    const auto output = index_.fresh_name(bias.name + "_DequantizeLinear_Output");
+    const bool is_list = bias.scales.size() > 1;
+    const auto integers = quantize_bias(bias.values, bias.scales);
+    const auto shape = graph::shape_of(graph_.initializer(index_.constant(bias.name)));
+    add_tensor(graph_, stored, DataType::kInt32, shape, std::as_bytes(std::span(integers)));
+    std::vector<QuantizationParameters> parameters;
+    for (const float scale : bias.scales) parameters.push_back({scale, 0});
+    const auto names = add_parameters(stored, DataType::kInt32, parameters, is_list);
+    auto& node = *graph_.mutable_node(bias.node);
+    node.set_input(2, output);
+    graph::remove_attribute(node, "beta");  // It is in the values.
+    add_node("DequantizeLinear", stored, names, output, bias.name + "_DequantizeLinear",
+             is_list ? std::optional<std::size_t>(0) : std::nullopt);
+    replaced_.insert(bias.name);
+  }
+
+  graph::Model& model_;
+  onnx::GraphProto& graph_;
+  Index& index_;
+  const StaticPlan& plan_;
+  std::string domain_;
+  std::unordered_map<std::string, QuantizedTensor> weights_;
+  std::unordered_map<std::string, ParameterNames> parameters_;
+  std::unordered_map<std::string, Origin> moved_;
+  std::unordered_set<std::string> replaced_;
+  std::vector<onnx::NodeProto> added_;
+};
+
+Result<void> refuse_empty(const StaticPlan& plan) {
+  if (plan.report.quantized_nodes > 0) return {};
+  if (plan.report.kept.empty())
+    return fail(ErrorCode::kFailedPrecondition,
+                "nothing to quantise: no operator of the model computes in float32");
+  const auto& first = plan.report.kept.front();
+  return fail(ErrorCode::kFailedPrecondition,
+              "nothing to quantise: " + first.type + " '" + first.name + "': " + first.reason);
+}
+
+}  // namespace
+
+Result<QuantizationReport> quantize_static(graph::Model& model, const RangeMap& ranges,
+                                           const StaticOptions& options) {
+  Index index(model.proto().graph());
+  SELVAGE_TRY(auto plan, plan_static(model, index, ranges, options));
+  SELVAGE_RETURN_IF_ERROR(refuse_empty(plan));
+  QdqWriter writer(model, index, plan);
+  SELVAGE_RETURN_IF_ERROR(writer.prepare());
+  writer.write();
+  if (options.format == QuantizationFormat::kQOperator) fuse_into_operators(model);
+  return std::move(plan.report);
+}
+
+}  // namespace selvage::compress

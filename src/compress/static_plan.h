@@ -1,0 +1,67 @@
+// What static quantisation will do to each tensor, decided before anything is changed. The rules
+// are those of onnxruntime.quantization's QDQ quantiser. Internal to src/compress.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "compress/calibrate.h"
+#include "compress/quantization.h"
+#include "compress/quantize_static.h"
+#include "graph/index.h"
+#include "graph/model.h"
+
+namespace selvage::compress {
+
+/// How the tensors around an operator are treated.
+enum class StaticRule : std::uint8_t {
+  kConv,           ///< Input, weight with channels along axis 0, bias, output.
+  kConvTranspose,  ///< The same with axis 1.
+  kGemm,
+  kMatMul,
+  kRelu,         ///< Relu and Clip: vanish into the rounding of what comes before.
+  kPassThrough,  ///< Moves elements: the output has the input's scale.
+  kPad,
+  kSplit,
+  kGather,
+  kWhere,
+  kNormalization,
+  kEverything,  ///< All float inputs and outputs.
+};
+[[nodiscard]] std::optional<StaticRule> static_rule(const onnx::NodeProto& node);
+
+/// A tensor that gets a scale.
+struct PlannedTensor {
+  std::string name;
+  DataType type = DataType::kInt8;
+  bool is_weight = false;  ///< A constant, stored as integers.
+  /// Takes the parameters of this tensor instead of its own.
+  std::string shares;
+  std::vector<QuantizationParameters> parameters;  ///< One, or one a channel; none if shared.
+  std::optional<std::size_t> axis;
+};
+
+/// A bias that becomes int32.
+struct PlannedBias {
+  int node = 0;
+  std::string name, input, weight;
+  std::vector<float> values;  ///< Times Gemm's beta.
+  std::vector<float> scales;  ///< One, or one an element.
+};
+
+struct StaticPlan {
+  std::vector<PlannedTensor> tensors;  ///< Each after the one it shares with.
+  std::vector<PlannedBias> biases;
+  /// Nodes that leave; what produced their input produces their output instead.
+  std::vector<int> removed;
+  QuantizationReport report;
+};
+
+/// Errors as quantize_static().
+[[nodiscard]] Result<StaticPlan> plan_static(const graph::Model& model, const graph::Index& index,
+                                             RangeMap ranges, const StaticOptions& options);
+
+}  // namespace selvage::compress
