@@ -174,7 +174,7 @@ Result<fs::path> resolve_location(const onnx::TensorProto& tensor, const std::st
   std::error_code error;
   const auto root = fs::canonical(folder, error);
   if (error) return refuse("but the model's folder is gone");
-  const auto path = fs::canonical(root / relative, error);
+  auto path = fs::canonical(root / relative, error);
   if (error)
     return bad_tensor(
         ErrorCode::kNotFound, tensor,

@@ -129,7 +129,7 @@ ModelBuilder add_model(const Shape& shape) {
 }
 
 ModelBuilder conv_model() {
-  std::vector<float> weights(4 * 3 * 3 * 3);
+  std::vector<float> weights(std::size_t{4} * 3 * 3 * 3);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 0.01f * static_cast<float>(i);
   return std::move(ModelBuilder()
                        .input("x", DataType::kFloat32, {1, 3, 8, 8})
