@@ -1,12 +1,12 @@
 #include "cli/app.h"
 
 #include <array>
-#include <cstdlib>
 #include <ostream>
 #include <string>
 
 #include <unistd.h>
 
+#include "base/environment.h"
 #include "base/log.h"
 #include "cli/help.h"
 #include "cli/interrupt.h"
@@ -15,12 +15,6 @@
 
 namespace selvage::cli {
 namespace {
-
-// Read before other threads start, so std::getenv meets nobody who writes.
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): single-threaded here
-  return value ? value : "";
-}
 
 Result<void> configure_log() {
   const auto wanted = environment("SELVAGE_LOG");
@@ -122,9 +116,10 @@ int run_action(const CLI::App& app, const std::vector<Action>& actions, Output& 
 }  // namespace
 
 std::span<const Command* const> commands() {
-  static const std::array all{
-      &run_command(),      &bench_command(),  &serve_command(),      &inspect_command(),
-      &evaluate_command(), &doctor_command(), &completion_command(), &man_command()};
+  static const std::array all{&run_command(),     &bench_command(),    &serve_command(),
+                              &inspect_command(), &evaluate_command(), &quantize_command(),
+                              &prune_command(),   &doctor_command(),   &completion_command(),
+                              &man_command()};
   return all;
 }
 

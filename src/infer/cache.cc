@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <system_error>
@@ -13,6 +12,7 @@
 #include <sys/auxv.h>
 #endif
 
+#include "base/environment.h"
 #include "base/system_error.h"
 
 namespace selvage::infer {
@@ -28,11 +28,10 @@ constexpr auto kAbandonedAfter = std::chrono::hours(1);
 }  // namespace
 
 std::filesystem::path default_cache_folder() {
-  if (const char* folder = std::getenv("SELVAGE_CACHE"); folder != nullptr && *folder != '\0')
-    return folder;
-  if (const char* folder = std::getenv("XDG_CACHE_HOME"); folder != nullptr && *folder != '\0')
+  if (const auto folder = environment("SELVAGE_CACHE"); !folder.empty()) return folder;
+  if (const auto folder = environment("XDG_CACHE_HOME"); !folder.empty())
     return std::filesystem::path(folder) / "selvage";
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
+  if (const auto home = environment("HOME"); !home.empty())
     return std::filesystem::path(home) / ".cache" / "selvage";
   return "/var/cache/selvage";
 }

@@ -144,8 +144,10 @@ Result<void> Runtime::State::start() {
 
 Result<std::unique_ptr<Runtime>> Runtime::create(EnvironmentStart start) {
   // Both spellings that releases have used; read once, when the environment is made.
+  // NOLINTBEGIN(concurrency-mt-unsafe): the header asks for a call before other threads start
   ::setenv("ORT_DISABLE_TELEMETRY", "1", 1);
   ::setenv("ORT_TELEMETRY_DISABLED", "1", 1);
+  // NOLINTEND(concurrency-mt-unsafe)
   auto state = std::make_unique<State>();
   if (start == EnvironmentStart::kNow) SELVAGE_RETURN_IF_ERROR(state->start());
   return std::unique_ptr<Runtime>(new Runtime(std::move(state)));
