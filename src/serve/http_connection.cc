@@ -250,9 +250,10 @@ class Connection final : public HttpConnection {
       parser_->on_chunk_body(on_chunk_);
     }
     BoostError error;
-    while (!parser_->is_done()) {
-      buffer_.consume(parser_->put(buffer_.data(), error));
-      if (error) break;
+    while (!parser_->is_done() && !error) {
+      // In the middle of a chunk the parser takes nothing for something, and would do so forever.
+      if (buffer_.size() == 0) error = http::error::need_more;
+      if (!error) buffer_.consume(parser_->put(buffer_.data(), error));
     }
     if (error == http::error::need_more) {
       if (buffer_.size() >= kChunkedReadBytes)

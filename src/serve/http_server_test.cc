@@ -243,6 +243,22 @@ TEST_F(HttpServerTest, TakesChunksAndExpectations) {
   EXPECT_THAT(client.read("}"), StartsWith("HTTP/1.1 200 OK"));
 }
 
+TEST_F(HttpServerTest, TakesChunksInPieces) {
+  const std::string body(kInput);
+  const std::string request =
+      "POST " + std::string(kInfer) + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" +
+      "10\r\n" + body.substr(0, 16) + "\r\n" + "42\r\n" + body.substr(16) + "\r\n0\r\n\r\n";
+  ASSERT_EQ(body.size(), 16 + 0x42u);
+  for (const std::size_t piece : {1u, 7u, 90u}) {
+    Client client(server_->port());
+    for (std::size_t at = 0; at < request.size(); at += piece) {
+      client.send(std::string_view(request).substr(at, piece));
+      if (piece > 1 || at % 16 == 0) std::this_thread::sleep_for(milliseconds(2));
+    }
+    EXPECT_THAT(client.read("2.5]}]}"), StartsWith("HTTP/1.1 200"));
+  }
+}
+
 TEST_F(HttpServerTest, AnswersHeadAndHttp10) {
   Client head(server_->port());
   head.send("HEAD /v2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -9,6 +9,7 @@
 #include "serve/base64.h"
 #include "serve/compression.h"
 #include "serve/error_map.h"
+#include "serve/infer_http.h"
 #include "serve/json_reader.h"
 #include "serve/route.h"
 #include "serve/tensor_binary.h"
@@ -18,6 +19,7 @@
 namespace selvage::serve {
 namespace {
 
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -202,6 +204,30 @@ TEST(BinaryTensor, RefusesWrongSizes) {
   EXPECT_TRUE(refused(DataType::kString, {1}, 16));
   bytes[0] = std::byte{2};
   EXPECT_TRUE(refused(DataType::kBool, {1}, 1));
+}
+
+// As Triton has it: the body is the one element, without its length before it.
+TEST(RawRequest, BytesAreOneElement) {
+  BodyBudget budget(1u << 20);
+  const SharedMemory shared(SharedMemoryAccess::kRefused);
+  const auto decode = [&](const Shape& shape, std::string_view content) {
+    Body body(budget);
+    EXPECT_TRUE(body.append(std::as_bytes(std::span(content))));
+    infer::ModelMetadata metadata;
+    metadata.name = "m";
+    metadata.inputs = {{"IN", DataType::kString, shape}};
+    return decode_raw_infer(std::move(body), metadata, shared);
+  };
+  for (const Shape& shape : {Shape{1}, Shape{-1}, Shape{-1, 1}}) {
+    const auto call = decode(shape, "\x02\x01 any");
+    ASSERT_TRUE(call) << call.error().message;
+    const auto& tensor = call->request.inputs.at(0).tensor;
+    EXPECT_THAT(tensor.strings, ElementsAre("\x02\x01 any"));
+    EXPECT_THAT(tensor.shape, Each(1));
+    EXPECT_TRUE(call->binary_outputs);
+  }
+  EXPECT_TRUE(decode({1}, ""));
+  EXPECT_FALSE(decode({3}, "any"));
 }
 
 TEST(WireType, NamesComeBack) {
