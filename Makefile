@@ -51,6 +51,11 @@ bench-peers: setup release ## Measure beside the same in Python
 	@tools/setup peers
 	@$(call build,release)
 	@tools/peers/engine
+	@tools/peers/serve
+
+.PHONY: results
+results: setup release ## Train what docs/results.md claims and write its table (hours)
+	@tools/results
 
 .PHONY: format
 format: ## Lay out the C++ sources as .clang-format says
