@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "graph/check.h"
 #include "graph/model.h"
+#include "graph/sort.h"
 #include "graph/summary.h"
 #include "infer/cache.h"
 #include "infer/denormals.h"
@@ -133,7 +134,9 @@ struct Source {
 
 /// What must hold before the runtime sees the bytes. Returns whether the file is all of the model.
 Result<bool> check_model(const Source& source, const SessionOptions& options) {
-  SELVAGE_TRY(const auto model, graph::Model::parse(source.bytes, {.folder = source.folder}));
+  SELVAGE_TRY(auto model, graph::Model::parse(source.bytes, {.folder = source.folder}));
+  // The runtime sorts nodes by itself: what it gets are the file's own bytes.
+  graph::sort_nodes(model);
   SELVAGE_RETURN_IF_ERROR(graph::check(model));
   const auto summary = graph::summarise(model);
   SELVAGE_RETURN_IF_ERROR(check_dimensions(summary, options.dimensions));
@@ -143,6 +146,7 @@ Result<bool> check_model(const Source& source, const SessionOptions& options) {
 struct Created {
   ort::Handle<OrtSession> session;
   bool from_cache = false;
+  std::unique_ptr<OperatorDomain> operators = {};
 };
 
 Result<Created> create_session(const OrtEnv* environment, const Source& source,
@@ -168,6 +172,11 @@ Result<Created> create_session(const OrtEnv* environment, const Source& source,
     not_written = std::move(session).error();
   }
   SELVAGE_TRY(const auto plain, to_ort(options, false));
+  std::unique_ptr<OperatorDomain> operators;
+  if (!options.operators.empty()) {
+    SELVAGE_TRY(operators, OperatorDomain::create(options.operators));
+    SELVAGE_RETURN_IF_ERROR(operators->add_to(plain.get()));
+  }
   if (!self_contained)
     SELVAGE_RETURN_IF_ERROR(to_result(api().AddSessionConfigEntry(
         plain.get(), "session.model_external_initializers_file_folder_path",
@@ -175,14 +184,14 @@ Result<Created> create_session(const OrtEnv* environment, const Source& source,
   SELVAGE_TRY(auto session, create(environment, source.bytes, plain.get()));
   if (not_written)
     warn_not_cached(cache, why_not_written(cache, source.bytes, *std::move(not_written)));
-  return Created{std::move(session), false};
+  return Created{std::move(session), false, std::move(operators)};
 }
 
 /// The runtime's messages about a setting seldom name it.
 std::string settings_text(const SessionOptions& options) {
   std::string text;
   for (const auto& [key, value] : options.config)
-    text += (text.empty() ? " with " : ", ") + key + "=" + value;
+    text.append(text.empty() ? " with " : ", ").append(key).append("=").append(value);
   return text;
 }
 
@@ -217,6 +226,7 @@ Result<std::unique_ptr<Session>> Session::open(Runtime& runtime, std::span<const
   SELVAGE_RETURN_IF_ERROR(runtime.state_->start());
   SELVAGE_TRY(auto created,
               create_session(runtime.state_->environment.get(), {model, folder}, state->options));
+  state->operators = std::move(created.operators);
   state->session = std::move(created.session);
   state->from_cache = created.from_cache;
   state->memory = runtime.state_->memory.get();
