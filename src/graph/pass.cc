@@ -36,7 +36,7 @@ Result<void> check_names(std::span<const Pass> passes, const std::vector<std::st
   for (const auto& name : disabled) {
     if (std::ranges::find(passes, name, &Pass::name) != passes.end()) continue;
     std::string known;
-    for (const auto& pass : passes) known += (known.empty() ? "" : ", ") + std::string(pass.name);
+    for (const auto& pass : passes) known.append(known.empty() ? "" : ", ").append(pass.name);
     return fail(ErrorCode::kInvalidArgument, "no pass '" + name + "'; there are " + known);
   }
   return {};

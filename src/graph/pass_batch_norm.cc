@@ -161,6 +161,7 @@ bool BatchNormFolder::rewrite(const Layer& layer, const Affine& affine, std::vec
   for (std::size_t i = 0; i < weights->size(); ++i)
     (*weights)[i] = static_cast<float>((*weights)[i] * affine.scale[layer.channel_of(i)]);
   std::vector<float> shifted;
+  shifted.reserve(bias.size());
   for (std::size_t c = 0; c < bias.size(); ++c)
     shifted.push_back(static_cast<float>(bias[c] * affine.scale[c] + affine.shift[c]));
   if (index_.uses(node.input(1)).size() == 1 && !index_.is_output(node.input(1))) {

@@ -111,8 +111,9 @@ class Generator {
     const bool is_depthwise = chance(2);
     const auto channels = is_depthwise ? x.channels : some_channels();
     const auto groups = is_depthwise ? x.channels : 1;
+    const auto inputs = x.channels / groups;
     const auto w = weight({x.channels, channels / groups, 3, 3},
-                          1 / std::sqrt(9.0 * static_cast<double>(x.channels / groups)));
+                          1 / std::sqrt(9.0 * static_cast<double>(inputs)));
     return {node("ConvTranspose", {x.name, w}, {{"group", groups}, {"pads", Ints{1, 1, 1, 1}}}),
             channels, x.side};
   }

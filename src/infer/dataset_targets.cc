@@ -17,6 +17,7 @@ std::optional<std::int64_t> whole_number(std::string_view text) {
 
 std::vector<std::string> numbered_classes(std::int64_t count) {
   std::vector<std::string> names;
+  names.reserve(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i) names.push_back(std::to_string(i));
   return names;
 }

@@ -36,7 +36,7 @@ std::int64_t usual_side(const ModelCard& card) {
   const auto* image = std::get_if<ImageInput>(&card.input.kind);
   if (image == nullptr) return 0;
   const int side = std::min(kSide, image->max_side);
-  return std::max(side / image->multiple_of, 1) * image->multiple_of;
+  return std::int64_t{std::max(side / image->multiple_of, 1)} * image->multiple_of;
 }
 
 }  // namespace
@@ -54,7 +54,7 @@ std::string_view to_string(Stage stage) {
 Result<std::filesystem::path> find_model_file(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_directory(path, error)) return path;
-  const auto file = path / "model.onnx";
+  auto file = path / "model.onnx";
   if (std::filesystem::exists(file, error)) return file;
   if (error) return system_error("open", file, error.value());
   return fail(ErrorCode::kNotFound,

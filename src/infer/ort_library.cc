@@ -14,11 +14,11 @@ constexpr const char* kLibrary = "libonnxruntime.so.1";
 constexpr const char* kEntry = "OrtGetApiBase";
 
 const std::string& reason() {
-  static const std::string kText = [] {
-    const char* error = ::dlerror();
+  static const std::string text = [] {
+    const char* error = ::dlerror();  // NOLINT(concurrency-mt-unsafe): each thread has its own
     return "0 (" + std::string(error != nullptr ? error : kLibrary) + ")";
   }();
-  return kText;
+  return text;
 }
 
 /// Stands in for a library that cannot be loaded: too old for everybody, and says why.

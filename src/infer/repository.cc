@@ -215,10 +215,10 @@ Result<ModelConfig> ModelRepository::config(std::string_view name, std::string_v
 Result<std::shared_ptr<const Labels>> ModelRepository::labels(std::string_view name,
                                                               std::string_view version,
                                                               std::string_view output) const {
-  static const auto kNone = std::make_shared<const Labels>();
+  static const auto none = std::make_shared<const Labels>();
   SELVAGE_TRY(const auto found, state_->index.find(name, version));
   const auto labels = found->labels.find(output);
-  return labels == found->labels.end() ? kNone : labels->second;
+  return labels == found->labels.end() ? none : labels->second;
 }
 
 bool ModelRepository::ready(std::string_view name, std::string_view version) const {
@@ -256,6 +256,7 @@ Result<std::vector<ModelStatistics>> ModelRepository::statistics(std::string_vie
     wanted = version.empty() ? state_->index.serving(name) : std::vector{found};
   }
   std::vector<ModelStatistics> statistics;
+  statistics.reserve(wanted.size());
   for (const auto& served : wanted) statistics.push_back(state_->statistics_of(*served));
   return statistics;
 }

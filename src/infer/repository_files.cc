@@ -128,7 +128,7 @@ Result<std::vector<std::string>> list_models(const fs::path& root) {
 Result<fs::path> find_model(const std::vector<fs::path>& roots, const std::string& name) {
   std::error_code error;
   for (const auto& root : roots) {
-    const auto path = root / name;
+    auto path = root / name;
     if (!fs::is_directory(path, error)) continue;
     SELVAGE_RETURN_IF_ERROR(check_inside(root, path));
     return path;
@@ -198,6 +198,7 @@ Result<ModelFolder> read_folder(const fs::path& root, const fs::path& folder,
 Result<std::vector<std::int64_t>> choose_versions(
     const VersionPolicy& policy, const std::map<std::int64_t, fs::path>& versions) {
   std::vector<std::int64_t> all;
+  all.reserve(versions.size());
   for (const auto& [version, file] : versions) all.push_back(version);
   if (const auto* latest = std::get_if<LatestVersions>(&policy)) {
     if (all.size() > latest->count)

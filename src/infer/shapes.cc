@@ -45,7 +45,7 @@ Result<void> check_dimensions(const graph::Summary& model,
       return fail(ErrorCode::kInvalidArgument,
                   problem + ": did you mean '" + std::string(*nearest) + "'?");
     std::string all;
-    for (const auto& one : names) all += (all.empty() ? "" : ", ") + one;
+    for (const auto& one : names) all.append(all.empty() ? "" : ", ").append(one);
     return fail(ErrorCode::kInvalidArgument,
                 problem + (all.empty() ? "; none is open by name" : "; there are " + all));
   }

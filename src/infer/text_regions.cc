@@ -26,8 +26,8 @@ Reach reach_in_row(const std::array<Point, 4>& corners, int row) {
   const float top = static_cast<float>(row) - 0.5f, bottom = static_cast<float>(row) + 0.5f;
   Reach reach;
   for (std::size_t i = 0; i < corners.size(); ++i) {
-    const auto& [a, b] = std::minmax(corners[i], corners[(i + 1) % corners.size()],
-                                     [](const Point& p, const Point& q) { return p.y < q.y; });
+    auto a = corners[i], b = corners[(i + 1) % corners.size()];
+    if (b.y < a.y) std::swap(a, b);
     if (a.y > bottom || b.y < top) continue;
     const auto x_at = [&](float y) {
       return b.y > a.y ? a.x + (b.x - a.x) * (y - a.y) / (b.y - a.y) : a.x;
