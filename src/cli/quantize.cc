@@ -10,8 +10,12 @@
 #include "cli/model_change.h"
 #include "cli/options.h"
 #include "cli/progress.h"
+#include "compress/convert_float.h"
+#include "compress/correct_bias.h"
+#include "compress/equalize.h"
 #include "compress/quantize_dynamic.h"
 #include "compress/quantize_static.h"
+#include "compress/quantize_weights.h"
 #include "compress/samples.h"
 #include "graph/pass.h"
 #include "graph/sort.h"
@@ -28,7 +32,9 @@ constexpr std::size_t kShownNodesMax = 3;  // Of those kept for one reason.
 
 struct QuantizeFlags {
   std::string model, out;
-  bool is_static = false, is_dynamic = false;
+  bool is_static = false, is_dynamic = false, is_weight_only = false;
+  std::string floats;  ///< "float16" or "bfloat16".
+  bool storage = false;
   DataFlags data;
   std::size_t samples = 300;
 
@@ -38,6 +44,9 @@ struct QuantizeFlags {
   bool reduce_range = false, full_range = false;
   bool float_bias = false;
 
+  int bits = 4, block = 128, accuracy_level = 0;
+  std::string rounding = "nearest";
+
   std::string calibration = "minmax";
   int bins = 2048;
   double percentile = 99.999;
@@ -46,7 +55,9 @@ struct QuantizeFlags {
 
   compress::NodeSelection selection;
   std::vector<std::string> overrides;
-  bool no_passes = false;
+  bool no_passes = false, no_measure = false;
+  bool equalize = false, correct_bias = false;
+  std::optional<float> smooth;
   std::size_t evaluate_samples = 2000;
   SessionFlags session;
 
@@ -61,7 +72,8 @@ struct Report {
   std::string method;
   QuantizationReport quantization;
   std::optional<std::size_t> samples;
-  ModelChange change;
+  std::optional<std::size_t> equalized, smoothed, corrected;
+  std::optional<ModelChange> change;
 };
 
 DataType type_named(const std::string& name) {
@@ -163,8 +175,15 @@ Result<void> quantize_statically(infer::Runtime& runtime, graph::Model& model,
                                  const infer::Model& original, const infer::Dataset& data,
                                  const QuantizeFlags& flags, Report& report, Output& output) {
   SELVAGE_TRY(const auto options, static_options(flags));
-  SELVAGE_TRY(const auto values, compress::static_candidates(model, options));
   SELVAGE_TRY(const auto samples, compress::calibration_samples(original, data, flags.samples));
+  if (flags.equalize) {
+    SELVAGE_TRY(report.equalized, compress::equalize_layers(model));
+  }
+  if (flags.smooth) {
+    SELVAGE_TRY(report.smoothed,
+                compress::smooth_activations(runtime, model, samples, *flags.smooth));
+  }
+  SELVAGE_TRY(const auto values, compress::static_candidates(model, options));
   SELVAGE_TRY(const auto method, method_named(flags.calibration));
   report.samples = samples.count;
   report.method = "static " + flags.activations + " activations, " + flags.weights + " weights, " +
@@ -184,6 +203,10 @@ Result<void> quantize_statically(infer::Runtime& runtime, graph::Model& model,
       }};
   SELVAGE_TRY(const auto ranges, compress::calibrate(runtime, model, values, samples, calibration));
   progress.reset();
+  if (flags.correct_bias) {
+    SELVAGE_TRY(report.corrected,
+                compress::correct_biases(runtime, model, ranges, options, samples));
+  }
   SELVAGE_TRY(report.quantization, compress::quantize_static(model, ranges, options));
   return {};
 }
@@ -195,6 +218,47 @@ Result<void> quantize_dynamically(graph::Model& model, const QuantizeFlags& flag
                                                  .per_channel = flags.per_channel,
                                                  .width = flags.width(),
                                                  .selection = flags.selection}));
+  return {};
+}
+
+Result<void> quantize_weights_only(infer::Runtime& runtime, graph::Model& model,
+                                   const infer::Model& original, const infer::Dataset* data,
+                                   const QuantizeFlags& flags, Report& report) {
+  using compress::RoundingMethod;
+  const compress::WeightOnlyOptions options{
+      .bits = flags.bits,
+      .block_size = flags.block,
+      .symmetry = flags.symmetric ? Symmetry::kSymmetric : Symmetry::kAsymmetric,
+      .rounding = flags.rounding == "gptq"  ? RoundingMethod::kGptq
+                  : flags.rounding == "hqq" ? RoundingMethod::kHqq
+                                            : RoundingMethod::kNearest,
+      .accuracy_level = flags.accuracy_level,
+      .selection = flags.selection};
+  report.method = "weights of " + std::to_string(flags.bits) + " bits in blocks of " +
+                  std::to_string(flags.block) + ", " + flags.rounding;
+  compress::Samples samples;
+  if (options.rounding == RoundingMethod::kGptq) {
+    if (data == nullptr)
+      return fail(ErrorCode::kInvalidArgument,
+                  "--rounding gptq needs samples: name them with --data");
+    SELVAGE_TRY(samples, compress::calibration_samples(original, *data, flags.samples));
+    report.samples = samples.count;
+  }
+  SELVAGE_TRY(report.quantization, compress::quantize_weights(runtime, model, samples, options));
+  return {};
+}
+
+Result<void> convert_to_16_bits(infer::Runtime& runtime, graph::Model& model,
+                                const QuantizeFlags& flags, Report& report) {
+  const compress::FloatOptions options{
+      .type = flags.floats == "float16" ? DataType::kFloat16 : DataType::kBfloat16,
+      .use = flags.storage ? compress::FloatUse::kStorage : compress::FloatUse::kCompute,
+      .selection = flags.selection};
+  report.method = flags.floats + (flags.storage ? " weights, computed in float32" : "");
+  SELVAGE_TRY(auto done, compress::convert_floats(model, options, infer::graph_context(runtime)));
+  report.quantization = {.quantized_nodes = done.converted_nodes,
+                         .quantized_weights = done.converted_weights,
+                         .kept = std::move(done.islands)};
   return {};
 }
 
@@ -235,9 +299,16 @@ std::string report_text(const Report& report, const QuantizeFlags& flags, const 
   const auto& done = report.quantization;
   std::string text = style(Tone::kBold, flags.out) + ": " + report.method;
   if (report.samples) text += " on " + format_plural(*report.samples, "sample");
-  text += "\n\n" + to_text(report.change, style) + "\n";
+  text += "\n\n";
+  if (report.change) text += to_text(*report.change, style) + "\n";
   text += "  " + format_plural(done.quantized_nodes, "operator") + " and " +
           format_plural(done.quantized_weights, "weight") + " quantised";
+  const auto rescued = [&](std::optional<std::size_t> count, const char* what) {
+    if (count) text += ", " + format_count(*count) + " " + what;
+  };
+  rescued(report.equalized, "layer pairs equalised");
+  rescued(report.smoothed, "activations smoothed");
+  rescued(report.corrected, "biases corrected");
   if (done.kept.empty()) return text + "\n";
   text += ", " + format_plural(done.kept.size(), "operator") + " kept in float:\n";
   Table table({{""}, {"", Align::kRight}, {""}, {""}});
@@ -253,6 +324,9 @@ std::string report_json(const Report& report, const QuantizeFlags& flags) {
   if (report.samples) json.field("calibration_samples", *report.samples);
   json.field("quantized_nodes", report.quantization.quantized_nodes);
   json.field("quantized_weights", report.quantization.quantized_weights);
+  if (report.equalized) json.field("equalized_pairs", *report.equalized);
+  if (report.smoothed) json.field("smoothed_activations", *report.smoothed);
+  if (report.corrected) json.field("corrected_biases", *report.corrected);
   json.key("kept").begin_array();
   for (const auto& node : report.quantization.kept)
     json.begin_object()
@@ -261,19 +335,27 @@ std::string report_json(const Report& report, const QuantizeFlags& flags) {
         .field("reason", node.reason)
         .end_object();
   json.end_array();
-  write_json(report.change, json);
+  if (report.change) write_json(*report.change, json);
   return json.end_object().text() + "\n";
 }
 
+enum class Mode : std::uint8_t { kStatic, kDynamic, kWeightOnly, kFloats };
+
+Result<Mode> mode_of(const QuantizeFlags& flags) {
+  if (flags.is_dynamic) return Mode::kDynamic;
+  if (flags.is_weight_only) return Mode::kWeightOnly;
+  if (!flags.floats.empty()) return Mode::kFloats;
+  if (!flags.data.path.empty()) return Mode::kStatic;
+  return fail(ErrorCode::kInvalidArgument,
+              flags.is_static
+                  ? "static quantisation is calibrated on samples: name them with --data"
+                  : "how? --data calibrates activations on samples (convolutions), --dynamic "
+                    "needs no data (recurrent models, transformers), --weight-only is for large "
+                    "products");
+}
+
 Result<void> quantize(const QuantizeFlags& flags, Output& output) {
-  const bool is_static = flags.is_static || (!flags.is_dynamic && !flags.data.path.empty());
-  if (is_static && flags.data.path.empty())
-    return fail(ErrorCode::kInvalidArgument,
-                "static quantisation is calibrated on samples: name them with --data");
-  if (!is_static && !flags.is_dynamic)
-    return fail(ErrorCode::kInvalidArgument,
-                "how? --static with --data calibrates activations on samples (convolutions), "
-                "--dynamic needs no data (recurrent models, transformers)");
+  SELVAGE_TRY(const auto mode, mode_of(flags));
   SELVAGE_TRY(const auto path, model_path(flags.model));
   SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out));
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
@@ -290,15 +372,26 @@ Result<void> quantize(const QuantizeFlags& flags, Output& output) {
                                                      {.context = infer::graph_context(*runtime)}));
   }
   Report report;
-  if (is_static)
-    SELVAGE_RETURN_IF_ERROR(
-        quantize_statically(*runtime, model, *original, *calibration, flags, report, output));
-  else
-    SELVAGE_RETURN_IF_ERROR(quantize_dynamically(model, flags, report));
+  switch (mode) {
+    case Mode::kStatic:
+      SELVAGE_RETURN_IF_ERROR(
+          quantize_statically(*runtime, model, *original, *calibration, flags, report, output));
+      break;
+    case Mode::kDynamic: SELVAGE_RETURN_IF_ERROR(quantize_dynamically(model, flags, report)); break;
+    case Mode::kWeightOnly:
+      SELVAGE_RETURN_IF_ERROR(
+          quantize_weights_only(*runtime, model, *original, calibration.get(), flags, report));
+      break;
+    case Mode::kFloats:
+      SELVAGE_RETURN_IF_ERROR(convert_to_16_bits(*runtime, model, flags, report));
+      break;
+  }
   SELVAGE_RETURN_IF_ERROR(check_loads(*runtime, model));
   SELVAGE_RETURN_IF_ERROR(model.save(flags.out));
-  const ChangeOptions change{.data = test.get(), .samples_max = flags.evaluate_samples};
-  SELVAGE_TRY(report.change, measure_change(*runtime, path, flags.out, options, change, output));
+  if (!flags.no_measure) {
+    const ChangeOptions change{.data = test.get(), .samples_max = flags.evaluate_samples};
+    SELVAGE_TRY(report.change, measure_change(*runtime, path, flags.out, options, change, output));
+  }
   output.print(output.json() ? report_json(report, flags)
                              : report_text(report, flags, output.style()));
   return {};
@@ -369,6 +462,46 @@ void add_format_options(CLI::App& app, QuantizeFlags& flags) {
   app.add_flag("--float-bias", flags.float_bias, "Biases stay in float")->group(kGroup);
 }
 
+void add_weight_only_options(CLI::App& app, QuantizeFlags& flags) {
+  constexpr auto kGroup = "Weight-only";
+  app.add_option("--bits", flags.bits, "4 (the default) or 8")
+      ->type_name("N")
+      ->check(one_of({"4", "8"}))
+      ->group(kGroup);
+  app.add_option("--block", flags.block, "Weights of a column that share a scale: 16 to 1024 (128)")
+      ->type_name("N")
+      ->check(whole_in_range(compress::kBlockSizeMin, compress::kBlockSizeMax))
+      ->group(kGroup);
+  app.add_option("--rounding", flags.rounding,
+                 "nearest (the default), hqq (zero points that suit outliers), or gptq (later "
+                 "weights make up for the errors of earlier ones; needs --data)")
+      ->type_name("METHOD")
+      ->check(one_of({"nearest", "hqq", "gptq"}))
+      ->group(kGroup);
+  app.add_option("--accuracy-level", flags.accuracy_level,
+                 "What the runtime may compute in: 0 its choice (the default), 1 float32, 4 int8")
+      ->type_name("N")
+      ->check(whole_in_range(0, 4))
+      ->group(kGroup);
+}
+
+void add_rescue_options(CLI::App& app, QuantizeFlags& flags) {
+  constexpr auto kGroup = "Rescue";
+  app.add_flag("--equalize", flags.equalize,
+               "Balance the channels of neighbouring layers first (cross-layer equalisation): for "
+               "depthwise convolutions and weights whose channels differ widely")
+      ->group(kGroup);
+  app.add_flag("--correct-bias", flags.correct_bias,
+               "Take the mean error of quantised weights back in the biases")
+      ->group(kGroup);
+  app.add_option("--smooth", flags.smooth,
+                 "Move outliers of activations into the weights of the products behind them "
+                 "(SmoothQuant; 0.5 is usual): for transformers")
+      ->type_name("ALPHA")
+      ->check(in_range(0, 1))
+      ->group(kGroup);
+}
+
 void add_selection_options(CLI::App& app, QuantizeFlags& flags) {
   constexpr auto kGroup = "Selection";
   const auto add = [&](const char* name, std::vector<std::string>& words, const char* help,
@@ -403,6 +536,23 @@ Action add(CLI::App& app) {
                "Weights only are stored as integers, activations are quantised as they come: "
                "MatMul, Gemm, LSTM, Attention, Gather. Needs no data")
       ->excludes(is_static);
+  app.add_flag(
+         "--weight-only", flags->is_weight_only,
+         "The matrices of MatMul and Gemm in 4 or 8 bits, block by block; activations stay in "
+         "float")
+      ->excludes("--static")
+      ->excludes("--dynamic");
+  app.add_option("--to", flags->floats,
+                 "16-bit floats instead of integers: float16 or bfloat16. Operators that lose too "
+                 "much stay in float32")
+      ->type_name("TYPE")
+      ->check(one_of({"float16", "bfloat16"}))
+      ->excludes("--static")
+      ->excludes("--dynamic")
+      ->excludes("--weight-only");
+  app.add_flag("--storage", flags->storage,
+               "With --to: only the file is in 16 bits, the model computes in float32 as before")
+      ->needs("--to");
   add_data_options(app, flags->data);
   app.get_option("--data")->required(false);
   app.add_option("--evaluate", flags->evaluate_samples,
@@ -411,8 +561,12 @@ Action add(CLI::App& app) {
       ->check(whole_in_range(1, 100'000'000));
   app.add_flag("--no-passes", flags->no_passes,
                "Do not fold constants and batch normalisation first");
+  app.add_flag("--no-measure", flags->no_measure,
+               "Do not measure latency and quality before and after");
   add_format_options(app, *flags);
   add_calibration_options(app, *flags);
+  add_rescue_options(app, *flags);
+  add_weight_only_options(app, *flags);
   add_selection_options(app, *flags);
   add_session_options(app, flags->session);
   add_json_option(app);
@@ -432,6 +586,8 @@ constexpr Command kCommand{
         "selvage quantize model.onnx small.onnx --data photos/ --calibration entropy "
         "--per-channel\n"
         "selvage quantize speech.onnx small.onnx --dynamic\n"
+        "selvage quantize decoder.onnx small.onnx --weight-only --block 32\n"
+        "selvage quantize model.onnx half.onnx --to float16 --storage\n"
         "selvage quantize model.onnx small.onnx --data x.npz --exclude-types Softmax,Sigmoid\n"
         "selvage quantize model.onnx small.onnx --data photos/ --json | jq .after.file_bytes",
     .add = add};

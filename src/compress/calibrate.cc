@@ -3,36 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
-#include <thread>
-#include <unordered_set>
 
-#include <selvage/onnx.pb.h>
-
+#include "compress/exposed.h"
 #include "compress/histogram.h"
-#include "graph/edit.h"
-#include "graph/index.h"
-#include "infer/session.h"
 
 namespace selvage::compress {
 namespace {
 
-constexpr int kThreadsMax = 256;
-
-/// As the reference runs it: nothing fused, nothing rounded, so that ranges agree bit for bit.
-infer::SessionOptions plain_options() {
-  return {
-      .optimization = infer::Optimization::kNone,
-      .threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kThreadsMax),
-      .flush_denormals = false};
-}
-
 /// A value and what was seen of it.
 struct Watched {
   std::string name;
-  std::size_t index = 0;  ///< Among the session's inputs or outputs.
-  bool is_input = false;
-  std::uint64_t bytes = 0;  ///< What it takes in one sample, as estimated.
   std::optional<RealRange> range = std::nullopt;
   float smallest_magnitude = std::numeric_limits<float>::infinity();  ///< If uses_magnitudes().
   bool is_infinite = false;
@@ -60,37 +40,6 @@ Result<void> check_options(const CalibrationOptions& options, const Samples& sam
   return {};
 }
 
-/// Bytes of a value of `shape`; where a size is open, as many as the largest that is known.
-class SizeEstimate {
- public:
-  void learn(std::span<const infer::ValueInfo> values) {
-    for (const auto& value : values)
-      largest_ = std::max(largest_, byte_size(value.type, value.shape).value_or(0));
-  }
-  [[nodiscard]] std::uint64_t of(const infer::ValueInfo& value) const {
-    return byte_size(value.type, value.shape).value_or(largest_);
-  }
-
- private:
-  std::uint64_t largest_ = 4096;
-};
-
-/// A copy whose inputs have the shapes of one sample, so that the runtime can work out the others.
-Result<graph::Model> with_shapes(const graph::Model& model,
-                                 std::span<const infer::ValueInfo> inputs,
-                                 std::span<const Tensor> sample) {
-  auto fixed = model.copy();
-  for (auto& input : *fixed.proto().mutable_graph()->mutable_input()) {
-    const auto found = std::ranges::find(inputs, input.name(), &infer::ValueInfo::name);
-    if (found == inputs.end()) continue;
-    auto& shape = *input.mutable_type()->mutable_tensor_type()->mutable_shape();
-    shape.Clear();
-    for (const auto size : sample[static_cast<std::size_t>(found - inputs.begin())].shape())
-      shape.add_dim()->set_dim_value(size);
-  }
-  return fixed;
-}
-
 class Calibrator {
  public:
   Calibrator(infer::Runtime& runtime, const graph::Model& model, const Samples& samples,
@@ -98,21 +47,20 @@ class Calibrator {
       : runtime_(runtime), model_(model), samples_(samples), options_(options) {}
 
   [[nodiscard]] Result<RangeMap> calibrate(std::span<const std::string> values) {
-    SELVAGE_TRY(auto watched, plan(values));
-    const auto groups = group(watched);
+    SELVAGE_TRY(const auto first, samples_.get(0));
+    SELVAGE_TRY(const auto groups,
+                group_values(runtime_, model_, values, first, options_.memory_max));
     total_ = groups.size() * samples_.count * (needs_histogram() ? 2 : 1);
-    for (const auto& one : groups) {
-      SELVAGE_RETURN_IF_ERROR(watch(one));
-    }
     RangeMap ranges;
-    for (const auto& value : watched)
-      if (value.range && !value.is_infinite) ranges.emplace(value.name, *value.range);
+    for (const auto& names : groups) {
+      SELVAGE_TRY(const auto watched, watch(names));
+      for (const auto& value : watched)
+        if (value.range && !value.is_infinite) ranges.emplace(value.name, *value.range);
+    }
     return ranges;
   }
 
  private:
-  using Group = std::span<Watched>;
-
   [[nodiscard]] bool needs_histogram() const {
     return options_.method != CalibrationMethod::kMinMax;
   }
@@ -125,80 +73,21 @@ class Calibrator {
     return options_.method == CalibrationMethod::kPercentile && is_symmetric();
   }
 
-  /// Finds the values that are float32 tensors, and what they take.
-  [[nodiscard]] Result<std::vector<Watched>> plan(std::span<const std::string> values) {
-    SELVAGE_TRY(const auto plain, graph::expose_values(model_, {}));
-    SELVAGE_TRY(const auto session, infer::Session::load(runtime_, plain, plain_options()));
-    SELVAGE_TRY(const auto sample, fetch(*session, 0));
-    SELVAGE_TRY(const auto fixed, with_shapes(model_, session->inputs(), sample));
-    SELVAGE_TRY(const auto exposed, graph::expose_values(fixed, values));
-    SELVAGE_TRY(const auto sized, infer::Session::load(runtime_, exposed, plain_options()));
-    SizeEstimate estimate;
-    estimate.learn(sized->inputs());
-    estimate.learn(sized->outputs());
+  [[nodiscard]] Result<std::vector<Watched>> watch(std::span<const std::string> names) {
+    SELVAGE_TRY(auto exposed, ExposedModel::create(runtime_, model_, names));
     std::vector<Watched> watched;
-    std::unordered_set<std::string_view> known;
-    for (const auto& name : values) {
-      const auto input = sized->input_index(name);
-      const auto output = sized->output_index(name);
-      if ((!input && !output) || !known.insert(name).second) continue;
-      const auto& info = input ? sized->inputs()[*input] : sized->outputs()[*output];
-      if (info.kind != infer::ValueKind::kTensor || info.type != DataType::kFloat32) continue;
-      watched.push_back({.name = name,
-                         .index = input.value_or(0),
-                         .is_input = input.has_value(),
-                         .bytes = input ? 0 : estimate.of(info)});
-    }
-    return watched;
-  }
-
-  /// Neighbours that together take at most memory_max.
-  [[nodiscard]] std::vector<Group> group(std::vector<Watched>& watched) const {
-    std::vector<Group> groups;
-    std::size_t begin = 0;
-    std::uint64_t bytes = 0;
-    for (std::size_t i = 0; i < watched.size(); ++i) {
-      if (i > begin && bytes + watched[i].bytes > options_.memory_max) {
-        groups.push_back(std::span(watched).subspan(begin, i - begin));
-        begin = i;
-        bytes = 0;
-      }
-      bytes += watched[i].bytes;
-    }
-    if (begin < watched.size()) groups.push_back(std::span(watched).subspan(begin));
-    return groups;
-  }
-
-  [[nodiscard]] Result<std::vector<Tensor>> fetch(const infer::Session& session,
-                                                  std::size_t index) const {
-    SELVAGE_TRY(auto tensors, samples_.get(index));
-    if (tensors.size() != session.inputs().size())
-      return fail(ErrorCode::kInvalidArgument,
-                  "sample " + std::to_string(index) + " has " + std::to_string(tensors.size()) +
-                      " tensors, the model " + std::to_string(session.inputs().size()) + " inputs");
-    return tensors;
-  }
-
-  [[nodiscard]] Result<void> watch(Group group) {
-    std::vector<std::string> names;
-    for (const auto& value : group)
-      if (!value.is_input) names.push_back(value.name);
-    SELVAGE_TRY(const auto exposed, graph::expose_values(model_, names));
-    SELVAGE_TRY(const auto session, infer::Session::load(runtime_, exposed, plain_options()));
-    SELVAGE_TRY(const auto binding, infer::Binding::create(*session));
-    for (auto& value : group)
-      if (!value.is_input) value.index = *session->output_index(value.name);
-    SELVAGE_RETURN_IF_ERROR(run_all(*session, *binding, group, &Calibrator::note_extremes));
+    for (const auto& name : names) watched.push_back({.name = name});
+    SELVAGE_RETURN_IF_ERROR(run_all(exposed, watched, &Calibrator::note_extremes));
     if (!needs_histogram()) {
       if (is_symmetric())
-        for (auto& value : group)
+        for (auto& value : watched)
           if (value.range) value.range = symmetric(*value.range);
-      return {};
+      return watched;
     }
-    for (auto& value : group) begin_histogram(value);
-    SELVAGE_RETURN_IF_ERROR(run_all(*session, *binding, group, &Calibrator::note_counts));
-    for (auto& value : group) decide(value);
-    return {};
+    for (auto& value : watched) begin_histogram(value);
+    SELVAGE_RETURN_IF_ERROR(run_all(exposed, watched, &Calibrator::note_counts));
+    for (auto& value : watched) decide(value);
+    return watched;
   }
 
   [[nodiscard]] static RealRange symmetric(RealRange range) {
@@ -208,19 +97,12 @@ class Calibrator {
 
   using Note = void (Calibrator::*)(Watched&, std::span<const float>) const;
 
-  [[nodiscard]] Result<void> run_all(const infer::Session& session, infer::Binding& binding,
-                                     Group group, Note note) {
+  [[nodiscard]] Result<void> run_all(ExposedModel& exposed, std::span<Watched> watched, Note note) {
     for (std::size_t i = 0; i < samples_.count; ++i) {
-      SELVAGE_TRY(const auto tensors, fetch(session, i));
-      for (std::size_t k = 0; k < tensors.size(); ++k) {
-        SELVAGE_RETURN_IF_ERROR(binding.bind_input(k, tensors[k].view()));
-      }
-      SELVAGE_RETURN_IF_ERROR(binding.run());
-      for (auto& value : group) {
-        const auto tensor =
-            value.is_input ? tensors[value.index].view() : binding.output(value.index);
-        (this->*note)(value, tensor.as<float>());
-      }
+      SELVAGE_TRY(const auto tensors, samples_.get(i));
+      SELVAGE_RETURN_IF_ERROR(exposed.run(tensors));
+      for (std::size_t k = 0; k < watched.size(); ++k)
+        (this->*note)(watched[k], exposed.value(k).as<float>());
       ++done_;
       if (options_.progress && !options_.progress(done_, total_))
         return fail(ErrorCode::kCancelled, "interrupted");

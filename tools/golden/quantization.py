@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
 from onnxruntime.quantization import (CalibrationDataReader, CalibrationMethod, QuantFormat,
                                       QuantType, quantize_static)
 from onnxruntime.quantization.calibrate import create_calibrator
@@ -114,6 +115,22 @@ def constants(model, **options):
     return content
 
 
+def blockwise(bits, symmetric, rows=100, columns=6, block=32):
+    """MatMulNBits' form of a matrix: the runtime's own kernels behind MatMulNBitsQuantizer."""
+    serial = np.arange(rows * columns, dtype=np.uint64) * 2654435761 % 2**32
+    value = (serial >> 8).astype(np.float64) / 2**24 * 2 - 1
+    matrix = (value * value * value).astype(np.float32).reshape(rows, columns)
+    blocks = -(-rows // block)
+    packed = np.zeros((columns, blocks, block * bits // 8), np.uint8)
+    zero_points = np.zeros((columns, (blocks * bits + 7) // 8), np.uint8)
+    scales = np.zeros((columns, blocks), np.float32)
+    padded = np.pad(matrix, ((0, blocks * block - rows), (0, 0)))
+    kernel = {4: quantize_matmul_4bits, 8: quantize_matmul_8bits}[bits]
+    kernel(packed, padded, scales, zero_points, block, columns, rows, symmetric)
+    return {"bytes": packed.tobytes().hex(), "scales": scales.tobytes().hex(),
+            "zero_points": "" if symmetric else zero_points.tobytes().hex()}
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     network = OUT / "network.onnx"
@@ -145,7 +162,10 @@ def main():
         "int4": constants(model, **base | {"weight_type": kinds.QInt4, "per_channel": True}),
         "symmetric": constants(model, **base | {"extra_options": {"ActivationSymmetric": True}}),
     }
-    text = json.dumps({"calibration": calibration, "models": models}, indent=0)
+    matrices = {f"{bits} bits{' symmetric' * symmetric}": blockwise(bits, symmetric)
+                for bits in (4, 8) for symmetric in (False, True)}
+    text = json.dumps({"calibration": calibration, "models": models, "blockwise": matrices},
+                      indent=0)
     (OUT / "expected.json").write_text(text + "\n")
     print(f"{OUT}: {len(calibration)} calibrations, {len(models)} models")
 

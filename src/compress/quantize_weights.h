@@ -1,0 +1,74 @@
+// Weight-only quantisation: matrices of MatMul and Gemm in 4 or 8 bits, block by block, which the
+// runtime multiplies as they are (MatMulNBits of com.microsoft). For large products, whose time is
+// the reading of weights.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "compress/calibrate.h"
+#include "compress/quantize_static.h"
+
+namespace selvage::compress {
+
+enum class RoundingMethod : std::uint8_t {
+  kNearest,
+  /// Half-quadratic quantisation (Badri and Shaji, 2023): zero points that suit outliers, as real
+  /// numbers. Needs no data.
+  kHqq,
+  /// GPTQ (Frantar et al., ICLR 2023): each column's rounding error is made up for in the columns
+  /// after it, as the activations weigh them. Needs samples.
+  kGptq,
+};
+
+struct WeightOnlyOptions {
+  int bits = 4;          ///< 4 or 8.
+  int block_size = 128;  ///< Weights of a column with a scale: a power of two, 16 to 1024.
+  Symmetry symmetry = Symmetry::kAsymmetric;  ///< kHqq: kAsymmetric only.
+  RoundingMethod rounding = RoundingMethod::kNearest;
+  /// What the runtime may compute in: 0 chooses itself, 1 float32, 4 int8 (fastest).
+  int accuracy_level = 0;
+  NodeSelection selection;
+};
+inline constexpr int kBlockSizeMin = 16, kBlockSizeMax = 1024;
+/// Rows of a matrix that kGptq takes: it needs their square in memory. Larger ones are rounded to
+/// nearest.
+inline constexpr std::size_t kGptqRowsMax = 8192;
+
+/// A matrix [rows, columns] in the layout of MatMulNBits: column by column, each cut into blocks.
+struct BlockwiseMatrix {
+  std::size_t rows = 0, columns = 0;
+  int bits = 4;
+  int block_size = 128;
+  std::vector<std::byte> bytes;         ///< [columns, blocks, block_size * bits / 8].
+  std::vector<float> scales;            ///< [columns, blocks].
+  std::vector<std::byte> zero_points;   ///< [columns, ceil(blocks * bits / 8)]; empty: the middle.
+  std::vector<float> real_zero_points;  ///< [columns, blocks], in steps: of kHqq.
+
+  [[nodiscard]] std::size_t blocks() const {
+    return (rows + static_cast<std::size_t>(block_size) - 1) / static_cast<std::size_t>(block_size);
+  }
+  [[nodiscard]] std::vector<float> to_real() const;  ///< [rows, columns].
+};
+
+/// kNearest (bit for bit what the runtime's own quantiser makes) or kHqq.
+[[nodiscard]] BlockwiseMatrix quantize_blockwise(std::span<const float> matrix, std::size_t rows,
+                                                 std::size_t columns,
+                                                 const WeightOnlyOptions& options);
+/// kGptq. `gram` is the sum of x x^T over the activations' rows, [rows, rows].
+[[nodiscard]] BlockwiseMatrix quantize_gptq(std::span<const float> matrix, std::size_t rows,
+                                            std::size_t columns, std::span<const double> gram,
+                                            const WeightOnlyOptions& options);
+
+/// Quantises the weights of every chosen MatMul and Gemm in place. kGptq needs the overload with
+/// samples. Errors and report as quantize_static().
+[[nodiscard]] Result<QuantizationReport> quantize_weights(graph::Model& model,
+                                                          const WeightOnlyOptions& options = {});
+[[nodiscard]] Result<QuantizationReport> quantize_weights(infer::Runtime& runtime,
+                                                          graph::Model& model,
+                                                          const Samples& samples,
+                                                          const WeightOnlyOptions& options);
+
+}  // namespace selvage::compress

@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""`selvage quantize` and `selvage diff` as a user runs them.
+
+  tests/cli/quantize_test.py PROGRAM DEPS
+"""
+
+import random
+import sys
+import unittest
+import xml.etree.ElementTree
+
+import fixtures
+from cli_test import Case, run
+
+
+def network():
+    """y [n,4,8,8] = conv(relu(conv(x [n,3,8,8])))."""
+    numbers = random.Random(1)
+
+    def weights(name, shape):
+        count = 1
+        for size in shape:
+            count *= size
+        return fixtures.floats(name, shape, [numbers.gauss(0, 0.3) for _ in range(count)])
+
+    return fixtures.model(
+        [
+            fixtures.node("Conv", ["x", "w1"], ["a"]),
+            fixtures.node("Relu", ["a"], ["b"]),
+            fixtures.node("Conv", ["b", "w2"], ["y"]).replace(b"conv_1", b"conv_2"),
+        ],
+        [fixtures.value_info("x", ["n", 3, 8, 8])],
+        [fixtures.value_info("y", ["n", 4, 8, 8])],
+        [weights("w1", [64, 3, 1, 1]), weights("w2", [4, 64, 1, 1])],
+    )
+
+
+class QuantizeTest(Case):
+    def setUp(self):
+        super().setUp()
+        numbers = random.Random(2)
+        values = [numbers.gauss(0, 1) for _ in range(12 * 3 * 8 * 8)]
+        self.model = self.write("model.onnx", network())
+        self.data = self.write("x.npy", fixtures.npy(values, (12, 3, 8, 8)))
+        self.out = self.folder / "small.onnx"
+
+    def test_static(self):
+        before = self.model.read_bytes()
+        report = self.json_of("quantize", self.model, self.out, "--data", self.data)
+        self.assertEqual(self.model.read_bytes(), before)
+        self.assertEqual(report["calibration_samples"], 12)
+        self.assertEqual(report["quantized_nodes"], 3)
+        self.assertEqual(report["kept"], [])
+        self.assertGreater(report["agreement"]["sqnr_db"], 25)
+        self.assertEqual(report["after"]["file_bytes"], self.out.stat().st_size)
+        types = {part["type"] for part in self.json_of("inspect", self.out)["parameters"]}
+        self.assertIn("int8", types)
+
+    def test_every_calibration_and_format(self):
+        for options in (
+            ["--calibration", "entropy"],
+            ["--calibration", "percentile", "--percentile", "99.9"],
+            ["--calibration", "mse", "--symmetric"],
+            ["--moving-average", "0.1"],
+            ["--per-channel", "--activations", "uint8", "--format", "qoperator"],
+            ["--activations", "uint16", "--weights", "int8"],
+            ["--weights", "int4", "--per-channel", "--correct-bias"],
+            ["--equalize", "--reduce-range", "--float-bias"],
+            ["--override", "a=type:uint16,min:-4,max:4", "--memory", "1"],
+        ):
+            report = self.json_of(
+                "quantize", self.model, self.out, "--data", self.data, "--no-measure", *options)
+            self.assertEqual(report["quantized_nodes"], 3, options)
+
+    def test_text(self):
+        text = self.output_of("quantize", self.model, self.out, "--data", self.data,
+                              "--exclude-nodes", "relu_1")
+        self.assertIn("p50 of a run", text)
+        self.assertIn("1 operator kept in float", text)
+        self.assertIn("excluded", text)
+
+    def test_dynamic_and_weight_only(self):
+        model = self.write("matmul.onnx", fixtures.matmul_model())
+        for options in (["--dynamic"], ["--weight-only", "--block", "16", "--bits", "8"],
+                        ["--weight-only", "--block", "16", "--rounding", "hqq"]):
+            report = self.json_of("quantize", model, self.out, *options)
+            self.assertEqual(report["quantized_nodes"], 1, options)
+
+    def test_half_floats(self):
+        report = self.json_of("quantize", self.model, self.out, "--to", "float16", "--storage")
+        self.assertEqual(report["quantized_weights"], 2)
+        self.assertLess(report["after"]["parameter_bytes"], report["before"]["parameter_bytes"])
+        self.json_of("quantize", self.model, self.out, "--to", "float16")
+
+    def test_refusals(self):
+        self.assertIn("--data", self.fails(1, "quantize", self.model, self.out))
+        self.assertIn("--data", self.fails(1, "quantize", self.model, self.out, "--static"))
+        self.assertIn("is the model itself",
+                      self.fails(1, "quantize", self.model, self.model, "--data", self.data))
+        self.assertIn("conv_9", self.fails(1, "quantize", self.model, self.out, "--data", self.data,
+                                           "--exclude-nodes", "conv_9"))
+        self.assertIn("no number", self.fails(1, "quantize", self.model, self.out, "--data",
+                                              self.data, "--override", "a=min:x"))
+        self.assertIn("no MatMul", self.fails(1, "quantize", self.model, self.out, "--weight-only"))
+        self.assertFalse(self.out.exists())
+        self.json_of("quantize", self.model, self.out, "--data", self.data, "--no-measure")
+        again = self.folder / "again.onnx"
+        self.assertIn("already quantised",
+                      self.fails(1, "quantize", self.out, again, "--data", self.data))
+        self.assertFalse(again.exists())
+
+    def test_diff(self):
+        self.json_of("quantize", self.model, self.out, "--data", self.data, "--no-measure")
+        plot = self.folder / "layers.svg"
+        report = self.json_of("diff", self.model, self.out, "--data", self.data)
+        found = [value["sqnr_db"] for value in report["values"]]
+        self.assertEqual(found, sorted(found))
+        self.assertGreater(found[0], 20)
+        self.assertIn("y", [value["name"] for value in report["values"]])
+        code, _, note = run("diff", self.model, self.out, "--data", self.data, "--plot", plot)
+        self.assertEqual(code, 0, note)
+        self.assertIn("layers.svg", note)
+        xml.etree.ElementTree.parse(plot)
+        text = self.output_of("diff", self.model, self.out, "--data", self.data, "--top", "1")
+        self.assertIn("--top shows more", text)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
