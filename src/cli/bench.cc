@@ -44,8 +44,11 @@ struct BenchFlags {
   }
   /// What a child is started with to measure a cold start.
   [[nodiscard]] std::vector<std::string> once_arguments() const {
-    std::vector<std::string> arguments{"bench", model, "--once", "--batch", std::to_string(batch)};
-    if (!input.empty()) arguments.insert(arguments.end(), {"--input", input});
+    std::vector<std::string> arguments{"bench", model, "--once"};
+    if (input.empty())
+      arguments.insert(arguments.end(), {"--batch", std::to_string(batch)});
+    else
+      arguments.insert(arguments.end(), {"--input", input});
     for (const auto& shape : shapes) arguments.insert(arguments.end(), {"--shape", shape});
     const auto more = session.to_arguments();
     arguments.insert(arguments.end(), more.begin(), more.end());
@@ -158,7 +161,8 @@ Result<void> bench(const BenchFlags& flags, Output& output) {
   return {};
 }
 
-void add_load_options(CLI::App& app, BenchFlags& flags) {
+/// A comparison decides these by itself.
+void add_load_options(CLI::App& app, BenchFlags& flags, CLI::Option& compare) {
   constexpr auto kGroup = "Load";
   app.add_option("--seconds", flags.seconds, "How long to measure (3; with --compare 12 in all)")
       ->type_name("S")
@@ -167,11 +171,13 @@ void add_load_options(CLI::App& app, BenchFlags& flags) {
   app.add_option("--runs", flags.runs, "Stop after N calls")
       ->type_name("N")
       ->check(whole_in_range(1, 1'000'000'000'000))
+      ->excludes(&compare)
       ->group(kGroup);
   app.add_option("--concurrency", flags.concurrency,
                  "Callers that use the model at the same time (1)")
       ->type_name("N")
       ->check(whole_in_range(1, 1024))
+      ->excludes(&compare)
       ->group(kGroup);
   app.add_option(
          "--rate", flags.rate,
@@ -179,6 +185,7 @@ void add_load_options(CLI::App& app, BenchFlags& flags) {
          "so that waiting is not hidden")
       ->type_name("N")
       ->check(in_range(0.001, 1e6))
+      ->excludes(&compare)
       ->group(kGroup);
 }
 
@@ -187,30 +194,32 @@ Action add(CLI::App& app) {
   app.add_option("MODEL", flags->model,
                  "A model.onnx, an ensemble.yaml, or the folder that holds one of them")
       ->required();
-  app.add_option(
-         "--input", flags->input,
-         "Measure the whole path on this file's first picture, sound, row or frame: "
-         "preprocessing, run and postprocessing. Otherwise the run alone, on random tensors")
-      ->type_name("FILE");
+  auto* input = app.add_option(
+      "--input", flags->input,
+      "Measure the whole path on this file's first picture, sound, row or frame: "
+      "preprocessing, run and postprocessing. Otherwise the run alone, on random tensors");
+  input->type_name("FILE");
   app.add_option("--shape", flags->shapes,
                  "Size of a random tensor, such as x=1x3x640x640; open dimensions are 1 otherwise. "
                  "May be repeated")
       ->type_name("INPUT=AxBx...")
-      ->allow_extra_args(false);
-  app.add_option("--batch", flags->batch,
-                 "Size of the first dimension of random tensors, where open")
-      ->type_name("N")
-      ->check(whole_in_range(1, 4096));
-  app.add_flag("--compare", flags->compare,
-               "Measure thread counts, power profiles, providers, batches and callers against each "
-               "other, and recommend settings for model.yaml");
+      ->allow_extra_args(false)
+      ->excludes(input);
+  auto* batch = app.add_option("--batch", flags->batch,
+                               "Size of the first dimension of random tensors, where open");
+  batch->type_name("N")->check(whole_in_range(1, 4096))->excludes(input);
+  auto* compare = app.add_flag(
+      "--compare", flags->compare,
+      "Measure thread counts, power profiles, providers, batches and callers against each "
+      "other, and recommend settings for model.yaml");
+  compare->excludes(batch);
   app.add_option("--plot", flags->plot, "Draw the latency percentiles into this SVG file")
       ->type_name("FILE");
   app.add_flag("--no-cold-start", flags->no_cold_start,
                "Do not start further processes to measure the time to the first answer");
   app.add_flag("--once", flags->once, "Answer once and say so: what cold starts are measured on")
       ->group("");
-  add_load_options(app, *flags);
+  add_load_options(app, *flags, *compare);
   add_session_options(app, flags->session);
   add_json_option(app);
   return [flags](Output& output) { return bench(*flags, output); };

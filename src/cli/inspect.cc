@@ -15,8 +15,9 @@
 #include "cli/random_input.h"
 #include "cli/scratch_folder.h"
 #include "cli/subject.h"
-#include "graph/check.h"
 #include "graph/model.h"
+#include "graph/sort.h"
+#include "graph/sparsity.h"
 #include "graph/summary.h"
 #include "infer/model_card.h"
 #include "infer/session.h"
@@ -28,6 +29,7 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::size_t kTopNodes = 12;
+constexpr std::uint64_t kShownSparsity = 100;  // A hundredth of the weights are zero, or more.
 constexpr std::uint64_t kWarmUpRuns = 3;
 constexpr std::uint64_t kProfiledRunsMax = 50;
 constexpr std::uint64_t kProfiledEventsMax = 40'000;  // Of the trace, which is parsed in memory.
@@ -46,6 +48,7 @@ struct Report {
   std::uint64_t file_bytes = 0;
   infer::ModelCard card;
   graph::Summary summary;
+  std::uint64_t weights = 0, zero_weights = 0;  ///< See graph/sparsity.h.
   std::string shapes_problem;  ///< Why shapes inside the graph are unknown, if they are.
   std::optional<Profile> profile;
 };
@@ -83,6 +86,10 @@ std::string dimension_hint(const graph::Summary& summary) {
   return "";
 }
 
+std::string percent(double part, double whole) {
+  return whole > 0 ? fixed(100 * part / whole, 1) + " %" : "";
+}
+
 std::string facts_text(const Report& report, const Style& style) {
   const auto& summary = report.summary;
   Table table({{""}, {""}});
@@ -106,6 +113,10 @@ std::string facts_text(const Report& report, const Style& style) {
                         (summary.external_bytes > 0
                              ? ", " + format_bytes(summary.external_bytes) + " outside the file"
                              : ""));
+  if (report.zero_weights >= report.weights / kShownSparsity && report.zero_weights > 0)
+    add("sparsity",
+        percent(static_cast<double>(report.zero_weights), static_cast<double>(report.weights)) +
+            " of the weights are zero");
   std::string work = format_large(summary.macs) + " multiply-accumulates (MACs) a run";
   if (summary.macs_unknown > 0)
     work += ", and " + format_plural(summary.macs_unknown, "node") + " of unknown size" +
@@ -122,10 +133,6 @@ std::string values_text(const char* title, const std::vector<graph::ValueSummary
   Table table({{title}, {"type"}, {"shape"}});
   for (const auto& value : values) table.add({value.name, value.type, shape_text(value)});
   return "\n" + table.to_text(style);
-}
-
-std::string percent(double part, double whole) {
-  return whole > 0 ? fixed(100 * part / whole, 1) + " %" : "";
 }
 
 std::string operators_text(const graph::Summary& summary, const Style& style) {
@@ -286,6 +293,7 @@ std::string report_json(const Report& report) {
         .end_object();
   json.end_array().field("parameter_count", summary.parameter_count);
   json.field("parameter_bytes", summary.parameter_bytes);
+  json.field("weights", report.weights).field("zero_weights", report.zero_weights);
   json.field("external_bytes", summary.external_bytes).key("parameters").begin_array();
   for (const auto& part : summary.parameters)
     json.begin_object()
@@ -331,11 +339,11 @@ Result<Profile> profile_model(infer::Runtime& runtime, const Report& report,
 }
 
 Result<std::filesystem::path> model_file(const std::filesystem::path& path) {
+  SELVAGE_RETURN_IF_ERROR(check_model_path(path));
   std::error_code ignored;
   if (std::filesystem::exists(path / "ensemble.yaml", ignored) || path.extension() == ".yaml")
     return fail(ErrorCode::kInvalidArgument,
                 "'" + path.string() + "' is an ensemble: inspect the models it names one by one");
-  SELVAGE_RETURN_IF_ERROR(check_exists(path));
   SELVAGE_TRY(auto file, infer::find_model_file(path));
   if (!std::filesystem::is_regular_file(file, ignored))
     return fail(ErrorCode::kInvalidArgument,
@@ -350,9 +358,12 @@ Result<void> inspect(const InspectFlags& flags, Output& output) {
   std::error_code ignored;
   report.file_bytes = std::filesystem::file_size(report.path, ignored);
   SELVAGE_TRY(report.card, infer::load_model_card(report.path));
-  SELVAGE_TRY(const auto model, graph::Model::load(report.path));
-  if (auto checked = graph::check(model); !checked)
-    return std::unexpected(std::move(checked).error().with_context(report.path.string()));
+  SELVAGE_TRY(const auto model, graph::load_checked(report.path));
+  SELVAGE_TRY(const auto sparsity, graph::measure_sparsity(model));
+  for (const auto& tensor : sparsity) {
+    report.weights += tensor.elements;
+    report.zero_weights += tensor.zeros;
+  }
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
   SELVAGE_RETURN_IF_ERROR(
       infer::check_dimensions(graph::summarise(model), options.overrides.dimensions));
@@ -373,13 +384,14 @@ Result<void> inspect(const InspectFlags& flags, Output& output) {
 Action add(CLI::App& app) {
   auto flags = std::make_shared<InspectFlags>();
   app.add_option("MODEL", flags->model, "A model.onnx, or the folder that holds it")->required();
-  app.add_flag("--profile", flags->profile,
-               "Run the model and show where the time goes, operator by operator");
+  auto* profile = app.add_flag("--profile", flags->profile,
+                               "Run the model and show where the time goes, operator by operator");
   app.add_option("--shape", flags->shapes,
                  "With --profile: the size of an input, such as x=1x3x640x640; open dimensions are "
                  "1 otherwise. May be repeated")
       ->type_name("INPUT=AxBx...")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->needs(profile);
   add_session_options(app, flags->session);
   add_json_option(app);
   return [flags](Output& output) { return inspect(*flags, output); };

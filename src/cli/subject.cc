@@ -16,24 +16,25 @@ bool names_ensemble(const std::filesystem::path& path) {
 
 }  // namespace
 
-Result<void> check_exists(const std::filesystem::path& model) {
+Result<void> check_model_path(const std::filesystem::path& path) {
   std::error_code error;
-  if (std::filesystem::exists(model, error)) return {};
-  if (error) return system_error("open", model, error.value());
-  return fail(ErrorCode::kNotFound, "no model '" + model.string() +
-                                        "': give a model.onnx, an ensemble.yaml, or a folder "
-                                        "that holds one of them");
+  const bool exists = std::filesystem::exists(path, error);
+  if (error) return system_error("open", path, error.value());
+  if (!exists)
+    return fail(ErrorCode::kNotFound, "no model '" + path.string() +
+                                          "': give a model.onnx, an ensemble.yaml, or a folder "
+                                          "that holds one of them");
+  if (const auto model = std::filesystem::path(path).replace_extension(".onnx");
+      is_yaml(path) && std::filesystem::exists(model, error))
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "'" + path.string() + "' is the card of a model: name the model, '" + model.string() + "'");
+  return {};
 }
 
 Result<Subject> Subject::load(infer::Runtime& runtime, const std::filesystem::path& path,
                               const infer::ModelOptions& options) {
-  SELVAGE_RETURN_IF_ERROR(check_exists(path));
-  std::error_code ignored;
-  if (const auto model = std::filesystem::path(path).replace_extension(".onnx");
-      is_yaml(path) && std::filesystem::exists(model, ignored))
-    return fail(
-        ErrorCode::kInvalidArgument,
-        "'" + path.string() + "' is the card of a model: name the model, '" + model.string() + "'");
+  SELVAGE_RETURN_IF_ERROR(check_model_path(path));
   Subject subject;
   if (names_ensemble(path)) {
     SELVAGE_TRY(subject.ensemble_, infer::Ensemble::load(runtime, path, options));

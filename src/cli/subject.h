@@ -14,8 +14,9 @@
 
 namespace selvage::cli {
 
-/// kNotFound says what may be given as a model; kPermissionDenied where it may not be looked for.
-[[nodiscard]] Result<void> check_exists(const std::filesystem::path& model);
+/// kNotFound says what may be given as a model; kPermissionDenied where it may not be looked for;
+/// kInvalidArgument for a card, which lies beside its model.
+[[nodiscard]] Result<void> check_model_path(const std::filesystem::path& model);
 
 /// Immutable but for its models' histograms.
 class Subject {

@@ -172,6 +172,12 @@ class UsageTest(Case):
             "see `selvage bench --help`",
             ("bench", "m", "--concurrency", "many"): "--concurrency: 'many' is not a whole number "
             "from 1 to 1024; see `selvage bench --help`",
+            ("bench", "m", "--compare", "--rate", "9"): "--compare excludes --rate; "
+            "see `selvage bench --help`",
+            ("bench", "m", "--input", "x", "--shape", "x=1"): "--input excludes --shape; "
+            "see `selvage bench --help`",
+            ("inspect", "m", "--shape", "x=1"): "--shape requires --profile; "
+            "see `selvage inspect --help`",
             ("bench", "m", "--rate", "much"): "--rate: 'much' is not a number from 0.001 to 1e+06; "
             "see `selvage bench --help`",
         }
@@ -592,6 +598,7 @@ class InspectTest(Case):
         self.assertIn("junk.onnx", self.fails(1, "inspect", self.write("junk.onnx", b"junk")))
         self.write("both/ensemble.yaml", "name: x\n")
         self.assertIn("is an ensemble", self.fails(1, "inspect", self.folder / "both"))
+        self.assertIn("is the card of", self.fails(1, "inspect", self.colours() / "model.yaml"))
         self.assertIn("/dev/null' is a pipe or a device", self.fails(1, "inspect", "/dev/null"))
         self.assertIn("did you mean 'batch'?", self.fails(1, "inspect", self.matmul(), "--dim", "btach=2"))
 
