@@ -31,6 +31,7 @@ void watch_interrupts() {
 
 void take_time_to_end() {
   ::alarm(0);
+  seen.store(false);
 }
 
 bool interrupted() {

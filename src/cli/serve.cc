@@ -171,7 +171,7 @@ void add_limit_options(CLI::App& app, Chosen& chosen) {
                  "Of a request or gRPC message, decompressed")
       ->capture_default_str()
       ->group(group);
-  app.add_option("--max-bodies-bytes", server.bodies_bytes_max, "Of all HTTP requests in flight")
+  app.add_option("--max-bodies-bytes", server.bodies_bytes_max, "Of all requests in flight")
       ->capture_default_str()
       ->group(group);
   app.add_option("--max-connections", server.http_limits.connections_max, "Of HTTP")

@@ -32,7 +32,7 @@ struct ServerOptions {
   SharedMemoryAccess shared_memory = SharedMemoryAccess::kRefused;
   HttpLimits http_limits;
   GrpcLimits grpc_limits;
-  std::uint64_t bodies_bytes_max = 1u << 30;  ///< Of all HTTP requests in flight.
+  std::uint64_t bodies_bytes_max = 1u << 30;  ///< Of all requests in flight.
   std::string version;                        ///< Of this program, for metadata.
 };
 
