@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "base/tensor.h"
+#include "infer/custom_operator.h"
 #include "infer/runtime.h"
 
 namespace selvage::infer {
@@ -56,6 +57,9 @@ struct SessionOptions {
   std::vector<std::pair<std::string, std::int64_t>> dimensions;
   /// Passed to ONNX Runtime as they are: {"session.dynamic_block_base", "4"}.
   std::vector<std::pair<std::string, std::string>> config;
+  /// Operators of our own that the model uses; with any, the optimised model is not cached. They
+  /// must outlive the session.
+  std::vector<const CustomOperator*> operators;
   /// Where optimised models are kept between starts (see cache.h); empty = nowhere.
   std::filesystem::path cache_folder;
   /// Writes a per-operator trace beside this prefix until the session ends; empty = none.

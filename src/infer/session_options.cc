@@ -175,7 +175,7 @@ bool starts_provider(std::string_view full) {
 }
 
 bool cacheable(const SessionOptions& options) {
-  return !options.cache_folder.empty() && options.providers.empty() &&
+  return !options.cache_folder.empty() && options.providers.empty() && options.operators.empty() &&
          options.optimization != Optimization::kNone;
 }
 

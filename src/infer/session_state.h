@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "infer/custom_operator_ort.h"
 #include "infer/ort.h"
 #include "infer/session.h"
 
@@ -13,7 +14,8 @@ namespace selvage::infer {
 struct Session::State {
   SessionOptions options;
   bool from_cache = false;
-  const OrtMemoryInfo* memory = nullptr;  ///< The runtime's.
+  const OrtMemoryInfo* memory = nullptr;      ///< The runtime's.
+  std::unique_ptr<OperatorDomain> operators;  ///< Before the session, which uses it to its end.
   ort::Handle<OrtSession> session;
   std::vector<ValueInfo> inputs, outputs;
   std::vector<const char*> input_names, output_names;  ///< Into the ValueInfos.

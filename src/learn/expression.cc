@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "graph/tensor.h"
+#include "infer/custom_operator.h"
 
 namespace selvage::learn {
 namespace {
@@ -76,8 +77,8 @@ bool Expression::is_float() const {
   return type() == DataType::kFloat32 || type() == DataType::kFloat64;
 }
 
-GraphBuilder::GraphBuilder(onnx::GraphProto& graph, ValueTypes types, std::int64_t opset)
-    : graph_(graph), types_(std::move(types)), opset_(opset) {
+GraphBuilder::GraphBuilder(onnx::GraphProto& graph, ValueTypes types)
+    : graph_(graph), types_(std::move(types)) {
   for (int i = 0; i < graph.initializer_size(); ++i) {
     const auto& tensor = graph.initializer(i);
     initialisers_.emplace(tensor.name(), i);
@@ -188,6 +189,13 @@ std::vector<Expression> GraphBuilder::node(std::string_view op, std::span<const 
     std::visit(SetAttribute{attribute}, value);
   }
   return results;
+}
+
+Expression GraphBuilder::own_node(std::string_view op, std::initializer_list<Expression> inputs,
+                                  ValueType output, const Attributes& attributes) {
+  const auto result = node(op, inputs, std::move(output), attributes);
+  graph_.mutable_node(graph_.node_size() - 1)->set_domain(std::string(infer::kOperatorDomain));
+  return result;
 }
 
 Expression GraphBuilder::named(Expression value, std::string name) {

@@ -68,11 +68,10 @@ class GraphBuilder {
  public:
   /// `types` must hold every value that will be asked for by name. Operators are those of opset 18
   /// and later.
-  GraphBuilder(onnx::GraphProto& graph, ValueTypes types, std::int64_t opset);
+  GraphBuilder(onnx::GraphProto& graph, ValueTypes types);
   GraphBuilder(const GraphBuilder&) = delete;
   GraphBuilder& operator=(const GraphBuilder&) = delete;
 
-  [[nodiscard]] std::int64_t opset() const { return opset_; }
   [[nodiscard]] onnx::GraphProto& graph() { return graph_; }
   [[nodiscard]] const ValueTypes& types() const { return types_; }
 
@@ -102,6 +101,11 @@ class GraphBuilder {
   std::vector<Expression> node(std::string_view op, std::span<const Expression> inputs,
                                std::span<const ValueType> outputs,
                                const Attributes& attributes = {});
+  /// A node of our own domain (kernels.h). Only where own_operators() allows it.
+  Expression own_node(std::string_view op, std::initializer_list<Expression> inputs,
+                      ValueType output, const Attributes& attributes = {});
+  [[nodiscard]] bool own_operators() const { return own_operators_; }
+  void allow_own_operators(bool allowed) { own_operators_ = allowed; }
   /// Identity under a name of the caller's choice.
   Expression named(Expression value, std::string name);
 
@@ -115,7 +119,7 @@ class GraphBuilder {
 
   onnx::GraphProto& graph_;
   ValueTypes types_;
-  std::int64_t opset_;
+  bool own_operators_ = false;
   std::string prefix_;
   std::uint64_t counter_ = 0;
   std::unordered_map<std::string, std::string> constants_;  ///< By type, shape and bytes.

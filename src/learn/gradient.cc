@@ -6,6 +6,7 @@
 
 #include <selvage/onnx.pb.h>
 
+#include "infer/custom_operator.h"
 #include "learn/gradient_rules.h"
 
 namespace selvage::learn {
@@ -51,8 +52,9 @@ std::string describe(const onnx::NodeProto& node) {
   return node.op_type() + " '" + name + "'";
 }
 
-bool is_standard(const onnx::NodeProto& node) {
-  return node.domain().empty() || node.domain() == "ai.onnx";
+bool is_known(const onnx::NodeProto& node) {
+  return node.domain().empty() || node.domain() == "ai.onnx" ||
+         node.domain() == infer::kOperatorDomain;  // Of these only Conv is in a forward graph.
 }
 
 class Differentiator {
@@ -84,7 +86,7 @@ class Differentiator {
   /// Outputs of a node depend on the wanted values if one of its inputs does.
   void spread(int index) {
     const auto& node = graph_.node(index);
-    if (is_standard(node) && std::ranges::find(kFlat, node.op_type()) != std::end(kFlat)) return;
+    if (is_known(node) && std::ranges::find(kFlat, node.op_type()) != std::end(kFlat)) return;
     if (std::ranges::none_of(node.input(), [&](const auto& in) { return wanted_.contains(in); }))
       return;
     for (const auto& output : node.output()) {
@@ -107,7 +109,7 @@ class Differentiator {
     if (std::ranges::none_of(node.output(), has_gradient) ||
         std::ranges::none_of(node.output(), is_wanted))
       return {};
-    const auto rule = is_standard(node) ? rules().find(node.op_type()) : rules().end();
+    const auto rule = is_known(node) ? rules().find(node.op_type()) : rules().end();
     if (rule == rules().end())
       return fail(ErrorCode::kUnimplemented,
                   describe(node) +

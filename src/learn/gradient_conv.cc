@@ -34,6 +34,16 @@ std::int64_t area_of(Expression x) {
   return x.elements() / (x.size(0) * x.size(1));
 }
 
+bool uses_own(const Window& window, Expression x) {
+  return x.builder().own_operators() && window.rank() == 2 && window.fits_own_conv() &&
+         x.type() == DataType::kFloat32;
+}
+
+/// [N,C,L] as [N,C,1,L]: what is fast for pictures is fast for signals.
+Expression lifted(Expression x) {
+  return unsqueeze(x, 2);
+}
+
 /// The weight as seen from the output: [C, M, k...], turned by 180 degrees.
 Expression turned_weight(Expression w, bool exchange) {
   const auto area = area_of(w);
@@ -68,6 +78,9 @@ Expression turned_conv(const Window& window, Expression dy, Expression w, const 
 }
 
 Expression input_gradient(const Window& window, Expression dy, Expression w, const Shape& x) {
+  if (uses_own(window, dy))
+    return dy.builder().own_node("ConvInputGradient", {dy, w}, {dy.type(), x},
+                                 {{"pads", window.pads()}});
   if (fits_turned(window, w, x)) return turned_conv(window, dy, w, x);
   auto attributes = attributes_of(window);
   std::vector<std::int64_t> output_padding;
@@ -181,6 +194,9 @@ Expression weight_gradient_of_points(const Window& window, Expression x, Express
 }
 
 Expression weight_gradient(const Window& window, Expression x, Expression dy, const Shape& w) {
+  if (uses_own(window, x))
+    return x.builder().own_node("ConvWeightGradient", {x, dy}, {x.type(), w},
+                                {{"pads", window.pads()}});
   const bool is_float = x.type() == DataType::kFloat32;
   if (window.group != 1 || !is_float) return weight_gradient_by_conv(window, x, dy, w);
   const bool is_point = std::ranges::all_of(window.kernel, [](auto size) { return size == 1; });
@@ -200,12 +216,16 @@ Expression channel_sum(Expression dy) {
 }
 
 Result<void> conv(NodeGradient& n) {
-  const auto x = n.x(0), w = n.x(1), dy = n.dy();
+  auto x = n.x(0), w = n.x(1), dy = n.dy();
   if (x.rank() < 3) return n.refuse("its input has no spatial axis");
-  const auto window =
+  auto window =
       window_of(n.node(), x.shape(), dy.shape(), Shape(w.shape().begin() + 2, w.shape().end()));
-  if (n.wants(0)) n.add(0, input_gradient(window, dy, w, x.shape()));
-  if (n.wants(1)) n.add(1, weight_gradient(window, x, dy, w.shape()));
+  if (window.rank() == 1) {
+    window = window.lifted();
+    x = lifted(x), w = lifted(w), dy = lifted(dy);
+  }
+  if (n.wants(0)) n.add(0, reshape(input_gradient(window, dy, w, x.shape()), n.x(0).shape()));
+  if (n.wants(1)) n.add(1, reshape(weight_gradient(window, x, dy, w.shape()), n.x(1).shape()));
   if (n.wants(2)) n.add(2, channel_sum(dy));
   return {};
 }

@@ -16,6 +16,10 @@ bool tiles_squares(const Window& window, Expression x) {
          x.type() == DataType::kFloat32;
 }
 
+bool uses_own(const Window& window, Expression x) {
+  return window.rank() <= 2 && window.has_unit_dilations() && x.type() == DataType::kFloat32;
+}
+
 /// The elements of each window as groups of channels, in reading order. What the first that equals
 /// the maximum takes is gone for the rest. Measured: 1.7 times as fast as indices and scatter.
 Expression max_gradient_of_tiles(const Window& window, Expression x, Expression y, Expression dy) {
@@ -40,6 +44,16 @@ Expression max_gradient_of_tiles(const Window& window, Expression x, Expression 
 Result<void> max_pool(NodeGradient& n) {
   const auto x = n.x(), y = n.y(), dy = n.dy();
   const auto window = window_of(n.node(), x.shape(), y.shape(), {});
+  if (n.builder().own_operators() && uses_own(window, x)) {
+    const bool is_line = window.rank() == 1;
+    const auto w = is_line ? window.lifted() : window;
+    const auto lift = [&](Expression v) { return is_line ? unsqueeze(v, 2) : v; };
+    const auto dx = n.builder().own_node(
+        "MaxPoolGradient", {lift(x), lift(y), lift(dy)}, {x.type(), lift(x).shape()},
+        {{"kernel_shape", w.kernel}, {"strides", w.strides}, {"pads", w.pads()}});
+    n.add(0, reshape(dx, x.shape()));
+    return {};
+  }
   if (tiles_squares(window, x)) {
     n.add(0, max_gradient_of_tiles(window, x, y, dy));
     return {};

@@ -11,10 +11,16 @@
 #include <selvage/onnx.pb.h>
 
 #include "base/result.h"
-#include "learn/attributes.h"
+#include "graph/attributes.h"
 #include "learn/expression.h"
 
 namespace selvage::learn {
+
+using graph::find_attribute;
+using graph::float_attribute;
+using graph::int_attribute;
+using graph::ints_attribute;
+using graph::string_attribute;
 
 /// A node of the forward graph while its gradient is formed.
 class NodeGradient {

@@ -12,8 +12,9 @@
 
 #include "graph/testing.h"
 #include "infer/session.h"
-#include "learn/opset.h"
+#include "learn/kernels.h"
 #include "learn/prepare.h"
+#include "learn/training_mode.h"
 
 namespace selvage::learn {
 namespace {
@@ -72,11 +73,14 @@ Tensor draw(const Case& c, const Shape& shape, std::mt19937_64& random) {
 class Differentiated {
  public:
   static Result<std::unique_ptr<Differentiated>> create(const graph::Model& model,
-                                                        std::span<const std::string> wanted) {
+                                                        std::span<const std::string> wanted,
+                                                        bool own_operators) {
     SELVAGE_TRY(auto prepared, prepare(runtime(), model, {}));
+    if (own_operators) use_own_convolutions(prepared, {wanted.begin(), wanted.end()});
     auto result = std::make_unique<Differentiated>();
     auto& proto = prepared.model.proto();
-    GraphBuilder builder(*proto.mutable_graph(), prepared.types, opset_of(proto));
+    GraphBuilder builder(*proto.mutable_graph(), prepared.types);
+    builder.allow_own_operators(own_operators);
     const auto y = builder.value("y");
     SELVAGE_TRY(result->weights, Tensor::create(DataType::kFloat32, y.shape()));
     std::mt19937_64 random(7);
@@ -92,6 +96,8 @@ class Differentiated {
     infer::SessionOptions options;
     options.optimization = infer::Optimization::kExtended;
     options.threads = 1;
+    const auto operators = training_operators();
+    options.operators.assign(operators.begin(), operators.end());
     SELVAGE_TRY(result->session, infer::Session::load(runtime(), bytes, options));
     return result;
   }
@@ -132,10 +138,7 @@ double slope(const Differentiated& model, std::vector<infer::Value>& inputs, std
   return (4 * near - far) / 3;
 }
 
-class GradientTest : public testing::TestWithParam<Case> {};
-
-TEST_P(GradientTest, EqualsCentralDifferences) {
-  const auto& c = GetParam();
+void check(const Case& c, bool own_operators) {
   ModelBuilder builder;
   builder.proto().mutable_opset_import(0)->set_version(c.opset);
   std::vector<std::string> wanted;
@@ -147,7 +150,7 @@ TEST_P(GradientTest, EqualsCentralDifferences) {
   }
   c.build(builder);
   builder.proto().mutable_graph()->add_output()->set_name("y");
-  const auto model = Differentiated::create(builder.build(), wanted);
+  const auto model = Differentiated::create(builder.build(), wanted, own_operators);
   ASSERT_TRUE(model) << model.error().message;
   std::mt19937_64 random(11);
   std::vector<infer::Value> inputs;
@@ -172,6 +175,16 @@ TEST_P(GradientTest, EqualsCentralDifferences) {
   }
   EXPECT_GT(largest, 1e-6);
   EXPECT_LE(worst, c.tolerance * largest) << "largest gradient " << largest;
+}
+
+class GradientTest : public testing::TestWithParam<Case> {};
+TEST_P(GradientTest, EqualsCentralDifferences) {
+  check(GetParam(), false);
+}
+/// With our own kernels where they fit.
+class OwnOperatorTest : public testing::TestWithParam<Case> {};
+TEST_P(OwnOperatorTest, EqualsCentralDifferences) {
+  check(GetParam(), true);
 }
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
@@ -417,6 +430,7 @@ std::vector<Case> convolutions() {
   };
 }
 INSTANTIATE_TEST_SUITE_P(Convolutions, GradientTest, testing::ValuesIn(convolutions()), name_of);
+INSTANTIATE_TEST_SUITE_P(Convolutions, OwnOperatorTest, testing::ValuesIn(convolutions()), name_of);
 
 Case pool(std::string name, std::string op, Shape x, ModelAttributes attributes,
           std::int64_t opset = 19) {
@@ -461,6 +475,7 @@ std::vector<Case> pools() {
   };
 }
 INSTANTIATE_TEST_SUITE_P(Pools, GradientTest, testing::ValuesIn(pools()), name_of);
+INSTANTIATE_TEST_SUITE_P(Pools, OwnOperatorTest, testing::ValuesIn(pools()), name_of);
 
 std::vector<Case> normalisations() {
   const auto batch_norm = [](std::string name, Shape x, bool training) {
@@ -833,7 +848,7 @@ std::vector<infer::Value> two_inputs() {
 std::vector<float> slope_of_sum(double s, double t, std::span<const infer::Value> inputs) {
   auto prepared = prepare(runtime(), two_branches().build(), {}).value();
   auto& proto = prepared.model.proto();
-  GraphBuilder builder(*proto.mutable_graph(), prepared.types, opset_of(proto));
+  GraphBuilder builder(*proto.mutable_graph(), prepared.types);
   const auto loss = sum_all(builder.value("a")) * s + sum_all(builder.value("b")) * t;
   const std::string wanted[] = {"x0"};
   const auto tensors = run_gradients(prepared, builder, loss, wanted, inputs);
@@ -854,7 +869,7 @@ TEST(AddGradients, IsLinearInTheLoss) {
 TEST(AddGradients, GivesZerosToWhatTheLossDoesNotSee) {
   auto prepared = prepare(runtime(), two_branches().build(), {}).value();
   auto& proto = prepared.model.proto();
-  GraphBuilder builder(*proto.mutable_graph(), prepared.types, opset_of(proto));
+  GraphBuilder builder(*proto.mutable_graph(), prepared.types);
   const std::string wanted[] = {"x0", "x1", "b"};
   const auto tensors =
       run_gradients(prepared, builder, sum_all(builder.value("a")), wanted, two_inputs());
@@ -868,7 +883,7 @@ TEST(AddGradients, GivesZerosToWhatTheLossDoesNotSee) {
 Result<std::vector<Expression>> gradients_of(ModelBuilder model) {
   SELVAGE_TRY(auto prepared, prepare(runtime(), model.build(), {}));
   auto& proto = prepared.model.proto();
-  GraphBuilder builder(*proto.mutable_graph(), prepared.types, opset_of(proto));
+  GraphBuilder builder(*proto.mutable_graph(), prepared.types);
   const std::string wanted[] = {"w"};
   return add_gradients(builder, sum_all(builder.value("y")), wanted);
 }
@@ -900,7 +915,7 @@ TEST(AddGradients, StopsAtWhatIsConstantAlmostEverywhere) {
       .output("y", DataType::kFloat32, {1, 4});
   auto prepared = prepare(runtime(), model.build(), {}).value();
   auto& proto = prepared.model.proto();
-  GraphBuilder builder(*proto.mutable_graph(), prepared.types, opset_of(proto));
+  GraphBuilder builder(*proto.mutable_graph(), prepared.types);
   const std::string wanted[] = {"w"};
   const infer::Value input = Tensor::from<float>({1, 4}, w).value();
   const auto tensors =
@@ -926,7 +941,7 @@ TEST(AddGradients, GoesStraightThroughQuantisation) {
       .output("y", DataType::kFloat32, {4});
   auto prepared = prepare(runtime(), model.build(), {}).value();
   auto& proto = prepared.model.proto();
-  GraphBuilder builder(*proto.mutable_graph(), prepared.types, opset_of(proto));
+  GraphBuilder builder(*proto.mutable_graph(), prepared.types);
   const std::string wanted[] = {"w"};
   const float x[] = {1, 2, 3, 4};
   const infer::Value input = Tensor::from<float>({4}, x).value();

@@ -6,9 +6,8 @@
 
 #include <selvage/onnx.pb.h>
 
-#include "learn/attributes.h"
+#include "graph/attributes.h"
 #include "learn/name_pattern.h"
-#include "learn/opset.h"
 #include "learn/random.h"
 
 namespace selvage::learn {
@@ -19,7 +18,7 @@ std::unordered_set<std::string> weights_of(const onnx::GraphProto& graph) {
   std::unordered_set<std::string> weights;
   for (const auto& node : graph.node()) {
     const bool is_product = node.op_type() == "MatMul" || node.op_type() == "Gemm";
-    const bool is_conv = node.op_type() == "Conv" && int_attribute(node, "group", 1) == 1;
+    const bool is_conv = node.op_type() == "Conv" && graph::int_attribute(node, "group", 1) == 1;
     if ((is_product || is_conv) && node.input_size() > 1) weights.insert(node.input(1));
   }
   return weights;
@@ -53,7 +52,7 @@ Result<std::vector<AddedAdapter>> add_adapters(graph::Model& model, ValueTypes& 
   auto& graph = *model.proto().mutable_graph();
   const auto weights = weights_of(graph);
   const int before = graph.node_size();
-  GraphBuilder builder(graph, types, opset_of(model.proto()));
+  GraphBuilder builder(graph, types);
   builder.set_prefix("adapter");
   for (const auto& name : parameters) {
     const auto weight = builder.value(name);

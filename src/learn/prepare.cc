@@ -355,7 +355,7 @@ Result<PreparedModel> prepare(infer::Runtime& runtime, const graph::Model& model
     changed |= inline_branches(graph);
   }
   drop_dead(graph);
-  SELVAGE_RETURN_IF_ERROR(raise_opset(proto, prepared.types));
+  SELVAGE_RETURN_IF_ERROR(raise_opset(prepared.model));
   SELVAGE_RETURN_IF_ERROR(lower_recurrent(prepared.model, prepared.types));
   SELVAGE_TRY(prepared.types, infer_types(runtime, prepared.model));
   return prepared;

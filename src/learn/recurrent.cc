@@ -6,11 +6,14 @@
 
 #include <selvage/onnx.pb.h>
 
-#include "learn/attributes.h"
-#include "learn/opset.h"
+#include "graph/attributes.h"
 
 namespace selvage::learn {
 namespace {
+
+using graph::find_attribute;
+using graph::int_attribute;
+using graph::string_attribute;
 
 /// Activations without parameters.
 constexpr std::string_view kActivations[] = {"Sigmoid", "Tanh", "Relu", "Softsign", "Softplus"};
@@ -78,7 +81,8 @@ Result<void> Lowering::read_activations() {
       op_ == "LSTM"  ? std::vector<std::string>{"Sigmoid", "Tanh", "Tanh"}
       : op_ == "GRU" ? std::vector<std::string>{"Sigmoid", "Tanh"}
                      : std::vector<std::string>{"Tanh"};
-  activations_ = strings_attribute(node_, "activations");
+  if (const auto* names = find_attribute(node_, "activations"))
+    activations_.assign(names->strings().begin(), names->strings().end());
   if (activations_.empty())
     for (std::int64_t d = 0; d < directions_; ++d)
       activations_.insert(activations_.end(), usual.begin(), usual.end());
@@ -250,7 +254,7 @@ Result<void> lower_recurrent(graph::Model& model, const ValueTypes& types) {
   if (std::ranges::none_of(graph.node(), is_recurrent)) return {};
   google::protobuf::RepeatedPtrField<onnx::NodeProto> nodes;
   nodes.Swap(graph.mutable_node());
-  GraphBuilder builder(graph, types, opset_of(model.proto()));
+  GraphBuilder builder(graph, types);
   for (auto& node : nodes) {
     if (!is_recurrent(node)) {
       *graph.add_node() = std::move(node);

@@ -6,12 +6,11 @@
 
 #include <selvage/onnx.pb.h>
 
-#include "learn/attributes.h"
 #include "learn/gradient.h"
 #include "learn/lora.h"
 #include "learn/name_pattern.h"
-#include "learn/opset.h"
 #include "learn/optimizer_graph.h"
+#include "learn/parameters.h"
 #include "learn/prepare.h"
 #include "learn/training_mode.h"
 
@@ -85,15 +84,14 @@ Result<Expression> target_of(GraphBuilder& builder, const LossTerm& term, const 
 }
 
 Result<Losses> add_losses(GraphBuilder& builder, std::span<const LossTerm> terms) {
-  if (terms.empty()) return fail(ErrorCode::kInvalidArgument, "there is no loss to train for");
   Losses losses;
   for (std::size_t i = 0; i < terms.size(); ++i) {
     const auto& term = terms[i];
     builder.set_prefix("loss" + std::to_string(i));
     const auto value = builder.value(logits_behind(builder.graph(), term.output, term.kind));
     if (!value)
-      return fail(ErrorCode::kInvalidArgument,
-                  "the loss reads '" + term.output + "', but the model has no such value");
+      return fail(ErrorCode::kUnimplemented,
+                  "the shape of the logits behind '" + term.output + "' depends on the data");
     SELVAGE_TRY(const auto type, target_type(term, value.shape()));
     SELVAGE_TRY(const auto target, target_of(builder, term, type, losses));
     SELVAGE_TRY(const auto loss, add_loss(term, value, target));
@@ -121,6 +119,8 @@ Result<PreparedModel> prepared_for(infer::Runtime& runtime, const graph::Model& 
                                    const TrainingGraphOptions& options) {
   if (options.batch < 1)
     return fail(ErrorCode::kInvalidArgument, "a batch holds at least one sample");
+  if (options.losses.empty())
+    return fail(ErrorCode::kInvalidArgument, "there is no loss to train for");
   SELVAGE_TRY(
       auto prepared,
       prepare(runtime, inference, {.batch = options.batch, .input_shapes = options.input_shapes}));
@@ -128,6 +128,10 @@ Result<PreparedModel> prepared_for(infer::Runtime& runtime, const graph::Model& 
     if (!prepared.types.contains(output.name()))
       return fail(ErrorCode::kUnimplemented, "the shape of output '" + output.name() +
                                                  "' depends on the data, which cannot be trained");
+  for (const auto& term : options.losses)
+    if (!prepared.types.contains(term.output))
+      return fail(ErrorCode::kInvalidArgument,
+                  "the loss reads '" + term.output + "', but the model has no such value");
   return prepared;
 }
 
@@ -348,9 +352,12 @@ Result<TrainingGraph> StepBuilder::run(std::span<const std::string> candidates) 
   Names moving(parameters_.begin(), parameters_.end());
   if (options_.freeze_statistics) moving.clear();
   SELVAGE_TRY(mode_, enter_training_mode(prepared_, moving));
+  const bool own = !options_.standard_operators;
+  if (own) use_own_convolutions(prepared_, Names(parameters_.begin(), parameters_.end()));
   auto& proto = prepared_.model.proto();
   {
-    GraphBuilder builder(*proto.mutable_graph(), prepared_.types, opset_of(proto));
+    GraphBuilder builder(*proto.mutable_graph(), prepared_.types);
+    builder.allow_own_operators(own);
     SELVAGE_RETURN_IF_ERROR(add_step(builder));
     finish();
   }
@@ -363,7 +370,11 @@ Result<TrainingGraph> StepBuilder::run(std::span<const std::string> candidates) 
 Result<TrainingGraph> build_training_graph(infer::Runtime& runtime, const graph::Model& inference,
                                            const TrainingGraphOptions& options) {
   SELVAGE_TRY(auto prepared, prepared_for(runtime, inference, options));
-  return StepBuilder(std::move(prepared), options).run(trainable_parameters(inference));
+  // Of the prepared model, where branches are decided, but only what the file stores by that name.
+  auto candidates = trainable_parameters(prepared.model);
+  std::erase_if(candidates,
+                [&](const auto& name) { return find_stored(inference, name) == nullptr; });
+  return StepBuilder(std::move(prepared), options).run(candidates);
 }
 
 Result<EvaluationGraph> build_evaluation_graph(infer::Runtime& runtime,
@@ -374,7 +385,7 @@ Result<EvaluationGraph> build_evaluation_graph(infer::Runtime& runtime,
   EvaluationGraph result;
   result.batch = data_inputs(graph);
   for (const auto& output : graph.output()) result.outputs.push_back(output.name());
-  GraphBuilder builder(graph, std::move(prepared.types), opset_of(prepared.model.proto()));
+  GraphBuilder builder(graph, std::move(prepared.types));
   SELVAGE_TRY(const auto losses, add_losses(builder, options.losses));
   for (const auto& target : losses.targets) {
     add_port(*graph.mutable_input(), target.name, target.type, target.shape);

@@ -1,4 +1,4 @@
-// One training step as one ONNX model in standard operators: forward pass, losses, backward pass
+// One training step as one ONNX model: forward pass, losses, backward pass
 // and optimiser. Inputs are the batch, the targets, the learning rate and the state (parameters,
 // running statistics, optimiser state); outputs are the loss, the model's own outputs and the new
 // state.
@@ -48,6 +48,9 @@ struct TrainingGraphOptions {
   bool freeze_statistics = false;
   /// One update is made of the mean gradient of this many batches.
   std::int64_t accumulate = 1;
+  /// Only ONNX's own operators in the graph, so that any runtime can run it. Otherwise a
+  /// TrainingSession runs convolutions and max pooling with kernels of ours (kernels.h).
+  bool standard_operators = false;
   /// Of Dropout: the same seed and the same step drop the same.
   std::uint64_t seed = 0;
 };

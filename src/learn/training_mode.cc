@@ -6,18 +6,13 @@
 
 #include <selvage/onnx.pb.h>
 
+#include "graph/attributes.h"
 #include "graph/tensor.h"
-#include "learn/attributes.h"
+#include "infer/custom_operator.h"
+#include "learn/window.h"
 
 namespace selvage::learn {
 namespace {
-
-void set_attribute(onnx::NodeProto& node, const char* name, std::int64_t value) {
-  auto* attribute = node.add_attribute();
-  attribute->set_name(name);
-  attribute->set_type(onnx::AttributeProto::INT);
-  attribute->set_i(value);
-}
 
 class Switcher {
  public:
@@ -55,12 +50,9 @@ void Switcher::switch_batch_norm(onnx::NodeProto& node) {
   const auto x = types_.find(node.input(0));
   const auto mean = types_.find(node.input(3));
   if (x == types_.end() || mean == types_.end() || x->second.shape.size() < 2) return;
-  const double momentum = float_attribute(node, "momentum", 0.9f);
-  auto& attributes = *node.mutable_attribute();
-  for (int i = attributes.size() - 1; i >= 0; --i)
-    if (attributes[i].name() == "momentum" || attributes[i].name() == "training_mode")
-      attributes.DeleteSubrange(i, 1);
-  set_attribute(node, "training_mode", 1);
+  const double momentum = graph::float_attribute(node, "momentum", 0.9f);
+  graph::remove_attribute(node, "momentum");
+  graph::set_attribute(node, "training_mode", std::int64_t{1});
   // With momentum 0 the operator returns the batch's own statistics, which the gradient needs.
   auto* attribute = node.add_attribute();
   attribute->set_name("momentum");
@@ -136,9 +128,54 @@ void Switcher::swap_relu_and_pool() {
 
 }  // namespace
 
+namespace {
+
+/// Whether the node's result is computed by our Conv now.
+bool replace_conv(GraphBuilder& builder, const onnx::NodeProto& node,
+                  const std::unordered_set<std::string>& trained) {
+  if (node.op_type() != "Conv" || !node.domain().empty()) return false;
+  auto x = builder.value(node.input(0)), w = builder.value(node.input(1));
+  const auto y = builder.value(node.output(0));
+  auto bias = node.input_size() > 2 ? builder.value(node.input(2)) : Expression();
+  if (!x || !w || !y || x.type() != DataType::kFloat32 || x.rank() < 3) return false;
+  const bool is_constant = builder.constant_value(w) && !trained.contains(w.name());
+  auto window =
+      window_of(node, x.shape(), y.shape(), Shape(w.shape().begin() + 2, w.shape().end()));
+  if (is_constant || !window.fits_own_conv()) return false;
+  builder.set_prefix(node.name().empty() ? node.output(0) : node.name());
+  auto shape = y.shape();
+  if (window.rank() == 1) {
+    window = window.lifted();
+    x = unsqueeze(x, 2);
+    w = unsqueeze(w, 2);
+    shape.insert(shape.begin() + 2, 1);
+  }
+  if (!bias) bias = builder.zeros({w.size(0)});
+  const auto own =
+      builder.own_node("Conv", {x, w, bias}, {y.type(), shape}, {{"pads", window.pads()}});
+  builder.named(reshape(own, y.shape()), node.output(0));
+  return true;
+}
+
+}  // namespace
+
 Result<TrainingMode> enter_training_mode(PreparedModel& prepared,
                                          const std::unordered_set<std::string>& trained) {
   return Switcher(prepared, trained).run();
+}
+
+void use_own_convolutions(PreparedModel& prepared, const std::unordered_set<std::string>& trained) {
+  auto& graph = *prepared.model.proto().mutable_graph();
+  auto& import = *prepared.model.proto().add_opset_import();
+  import.set_domain(std::string(infer::kOperatorDomain));
+  import.set_version(1);
+  google::protobuf::RepeatedPtrField<onnx::NodeProto> nodes;
+  nodes.Swap(graph.mutable_node());
+  GraphBuilder builder(graph, prepared.types);
+  for (auto& node : nodes) {
+    if (!replace_conv(builder, node, trained)) *graph.add_node() = std::move(node);
+  }
+  prepared.types = builder.types();
 }
 
 }  // namespace selvage::learn

@@ -11,6 +11,7 @@
 
 #include "crypto/digest.h"
 #include "graph/edit.h"
+#include "learn/kernels.h"
 #include "learn/random.h"
 
 namespace selvage::learn {
@@ -242,6 +243,8 @@ Result<std::unique_ptr<TrainingSession>> TrainingSession::create(
   // blocks keep a third more resident at the same speed.
   session.optimization = infer::Optimization::kExtended;
   session.memory_pattern = false;
+  const auto operators = training_operators();
+  session.operators.assign(operators.begin(), operators.end());
   SELVAGE_TRY(state->model, graph.model.serialise());
   state->graph = std::move(graph);
   state->graph.model = graph::Model();
@@ -390,6 +393,8 @@ Result<std::optional<std::string>> TrainingSession::first_non_finite(
   infer::SessionOptions options;
   options.optimization = infer::Optimization::kNone;
   options.threads = 1;
+  const auto operators = training_operators();
+  options.operators.assign(operators.begin(), operators.end());
   SELVAGE_TRY(const auto session, infer::Session::load(state.runtime, exposed, options));
   SELVAGE_TRY(const auto binding, infer::Binding::create(*session));
   for (std::size_t i = 0; i < batch.size(); ++i)

@@ -21,6 +21,24 @@ bool Window::has_padding() const {
   return !all_are(begin, 0) || !all_are(end, 0);
 }
 
+bool Window::fits_own_conv() const {
+  if (rank() < 1 || rank() > 2 || group != 1 || !has_unit_strides() || !has_unit_dilations())
+    return false;
+  for (std::size_t i = 0; i < rank(); ++i)
+    if (begin[i] < 0 || end[i] < 0 || begin[i] >= kernel[i] || end[i] >= kernel[i]) return false;
+  return true;
+}
+
+Window Window::lifted() const {
+  auto window = *this;
+  window.kernel.insert(window.kernel.begin(), 1);
+  window.strides.insert(window.strides.begin(), 1);
+  window.dilations.insert(window.dilations.begin(), 1);
+  window.begin.insert(window.begin.begin(), 0);
+  window.end.insert(window.end.begin(), 0);
+  return window;
+}
+
 Window window_of(const onnx::NodeProto& node, const Shape& input, const Shape& output,
                  const Shape& kernel) {
   Window window;
