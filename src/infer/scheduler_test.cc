@@ -1,5 +1,6 @@
 #include "infer/scheduler.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <thread>
@@ -14,6 +15,7 @@ namespace {
 
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::SizeIs;
@@ -244,6 +246,35 @@ TEST_F(SchedulerTest, LeavesTheOtherWorkersTheirShare) {
   runner_->open(2);
   EXPECT_EQ(answer_to("7"), "ok");
   EXPECT_THAT(runner_->batches(), ElementsAre(SizeIs(1), SizeIs(1), SizeIs(3), SizeIs(2)));
+}
+
+TEST_F(SchedulerTest, ClientsThatAskAgainKeepTheWorkersEquallyBusy) {
+  start({.limits = {.rows_max = 32}}, {.instances = 2});
+  std::atomic<bool> asking{true};
+  std::function<void()> ask = [&] {
+    auto job = std::make_shared<InferJob>();
+    job->scheduler = scheduler_;
+    job->callback = [&](const Result<InferenceResponse>&) {
+      if (asking) ask();
+    };
+    scheduler_->submit(job);
+  };
+  for (std::size_t client = 0; client < 32; ++client) {
+    ask();
+    if (client < 2) runner_->wait_for_batches(client + 1);
+  }
+  for (std::size_t batch = 3; batch <= 12; ++batch) {
+    runner_->open();
+    runner_->wait_for_batches(batch);
+  }
+  asking = false;
+  runner_->open(100);
+  scheduler_->close();
+  pool_.stop();
+  auto batches = runner_->batches();
+  batches.resize(12);
+  batches.erase(batches.begin(), batches.begin() + 2);
+  EXPECT_THAT(batches, Each(SizeIs(16)));
 }
 
 TEST_F(SchedulerTest, CutsAtPreferredSizes) {

@@ -262,8 +262,8 @@ void handle_model_infer(Services& services, grpc::ByteBuffer buffer,
                         std::shared_ptr<GrpcExchange> exchange) {
   const auto message = read_infer_message(buffer, services.bodies);
   if (!message) return exchange->reply(std::unexpected(message.error()));
-  auto& on = *exchange;
-  infer(services, *message, on, [exchange = std::move(exchange)](auto finished) {
+  // It may answer before it returns, and that would be the last that holds the exchange.
+  infer(services, *message, *exchange, [exchange](auto finished) {
     if (!finished) return exchange->reply(std::unexpected(std::move(finished).error()));
     exchange->reply(ResponseWriter(*std::move(finished)).write());
   });
@@ -273,12 +273,10 @@ void handle_stream_infer(Services& services, grpc::ByteBuffer buffer,
                          std::shared_ptr<GrpcExchange> exchange) {
   const auto message = read_infer_message(buffer, services.bodies);
   if (!message) return exchange->reply(stream_error("", message.error()));
-  auto& on = *exchange;
-  infer(services, *message, on,
-        [exchange = std::move(exchange), id = (*message)->head.id()](auto finished) {
-          exchange->reply(finished ? stream_response(*std::move(finished))
-                                   : stream_error(id, finished.error()));
-        });
+  infer(services, *message, *exchange, [exchange, id = (*message)->head.id()](auto finished) {
+    exchange->reply(finished ? stream_response(*std::move(finished))
+                             : stream_error(id, finished.error()));
+  });
 }
 
 }  // namespace selvage::serve
