@@ -1,8 +1,9 @@
 // What the protocols cost over the in-process call, and how many small requests a server takes:
 //   serve_load [--seconds N] [only PROTOCOL]               our server, in a process of its own;
 //                                                          PROTOCOL: http, grpc or shared
-//   serve_load [--seconds N] http PORT PATH BODY           any server on this machine
-//   serve_load [--seconds N] grpc PORT                     any server with ModelInfer of "identity"
+//   serve_load [--seconds N] [--rate R] http PORT PATH BODY    any server on this machine
+//   serve_load [--seconds N] [--rate R] grpc PORT              the same, with ModelInfer of
+//                                                          "identity"; R: requests a second
 //   serve_load model FILE                                  writes that model
 // Latencies are open-loop: requests are due at a fixed rate, and each is timed from the moment it
 // was due, so that a server that stalls pays for everyone who waits (no coordinated omission).
@@ -27,6 +28,7 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kWide = 150'528;  // 3 x 224 x 224 floats: 602 KB.
 constexpr std::size_t kWideBytes = kWide * sizeof(float);
+constexpr double kBusyShare = 0.7;  // Of saturation.
 constexpr const char* kRegionKey = "/selvage_serve_load";
 
 MakeCaller direct_caller(infer::ModelRepository& repository, const std::string& model,
@@ -114,7 +116,7 @@ void compare_protocols(infer::ModelRepository& repository, const Ports& ports, d
   for (const Row& row : rows) {
     if (!only.empty() && only != row.key) continue;
     const double most = saturation(row.make, seconds / 2);
-    for (const double share : {0.1, 0.7}) {
+    for (const double share : {0.1, kBusyShare}) {
       const double rate = share * most;
       const auto base = open_loop(direct, rate, seconds);
       const auto found = open_loop(row.make, rate, seconds);
@@ -125,9 +127,10 @@ void compare_protocols(infer::ModelRepository& repository, const Ports& ports, d
   }
 }
 
-void small_model(const char* name, const MakeCaller& make, double seconds) {
+// Requests a second at saturation, and latencies at `rate`, or at 70 % of saturation for rate 0.
+void small_model(const char* name, const MakeCaller& make, double seconds, double rate = 0) {
   const double most = saturation(make, seconds);
-  print(name, most, open_loop(make, 0.9 * most, seconds), nullptr);
+  print(name, most, open_loop(make, rate > 0 ? rate : kBusyShare * most, seconds), nullptr);
 }
 
 constexpr std::string_view kSmallJson =
@@ -142,7 +145,8 @@ void run_ours(double seconds, std::string_view only) {
       must(infer::ModelRepository::create(*runtime, {.folders = {folder.path}, .control = {}}));
   compare_protocols(*repository, ports, seconds, only);
   if (!only.empty()) return;
-  std::printf("identity of one float: requests/s at saturation, latency at 90 %% of it\n");
+  std::printf("identity of one float: requests/s at saturation, latency at %.0f %% of it\n",
+              kBusyShare * 100);
   const std::vector<float> one{0.5f};
   small_model("HTTP, JSON",
               http_caller(ports.http, "/v2/models/identity/infer", std::string(kSmallJson)),
@@ -156,11 +160,12 @@ std::uint16_t port_of(const char* text) {
 }
 
 int run(int argc, char** argv) {
-  double seconds = 5;
+  double seconds = 5, rate = 0;
   int at = 1;
-  if (argc > 2 && std::string_view(argv[1]) == "--seconds") {
-    seconds = std::strtod(argv[2], nullptr);
-    at = 3;
+  for (; at + 1 < argc && std::string_view(argv[at]).starts_with("--"); at += 2) {
+    const std::string_view option = argv[at];
+    if (option != "--seconds" && option != "--rate") die("see the head of bench/serve_load.cc");
+    (option == "--rate" ? rate : seconds) = std::strtod(argv[at + 1], nullptr);
   }
   const std::vector<std::string_view> rest(argv + at, argv + argc);
   if (rest.empty()) {
@@ -171,10 +176,11 @@ int run(int argc, char** argv) {
     small_model("HTTP",
                 http_caller(port_of(argv[at + 1]), argv[at + 2], argv[at + 3],
                             "Content-Type: application/json\r\n"),
-                seconds);
+                seconds, rate);
   } else if (rest[0] == "grpc" && rest.size() == 2) {
     const std::vector<float> one{0.5f};
-    small_model("gRPC", grpc_caller(port_of(argv[at + 1]), grpc_request("identity", one)), seconds);
+    small_model("gRPC", grpc_caller(port_of(argv[at + 1]), grpc_request("identity", one)), seconds,
+                rate);
   } else if (rest[0] == "model" && rest.size() == 2) {
     write(rest[1], identity());
   } else {
