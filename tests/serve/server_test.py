@@ -325,8 +325,7 @@ class Footprint(Case):
         empty = self.folder / "models"
         empty.mkdir()
         server = self.serve(models=empty)
-        # The bound is 25 MB; the margin is for machines whose libraries are larger.
-        self.assertLess(server.resident_bytes(), 30 << 20)
+        self.assertLess(server.resident_bytes(), 25 << 20)
 
 
 if __name__ == "__main__":
