@@ -125,6 +125,7 @@ void expand(RuleNode& node) {
     return node.freeze_all("has a computed shape");
   const auto& x = node.in(0);
   const auto& y = node.out();
+  if (x.size() > y.size()) return node.freeze_all(kUnfit);
   (void)node.in(1);  // Rewritten afterwards.
   for (std::size_t k = 1; k <= y.size(); ++k) {
     const auto& to = y[y.size() - k];
@@ -273,6 +274,7 @@ void squeeze(RuleNode& node) {
     if (k >= shorter.size()) return node.freeze_all(kUnfit);
     node.tie(longer[i], shorter[k++]);
   }
+  if (k != shorter.size()) node.freeze_all(kUnfit);
 }
 
 void gather(RuleNode& node) {

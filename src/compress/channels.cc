@@ -321,6 +321,7 @@ Result<void> Channels::mask(graph::Model& model, const Removal& removal) const {
     if (state_->count_kept(atoms, removal) == atoms.size) continue;
     const auto element_bytes = graph::bits_of_stored(tensor) / 8;
     SELVAGE_TRY(const auto bytes, graph::edit_bytes(tensor, model.folder()));
+    if (bytes.empty()) continue;
     std::size_t inner = element_bytes;
     for (std::size_t i = static_cast<std::size_t>(axis) + 1; i < shape.size(); ++i)
       inner *= static_cast<std::size_t>(shape[i]);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <unordered_map>
+#include <unordered_set>
 
 #include <selvage/onnx.pb.h>
 
@@ -203,11 +205,7 @@ class Gauge {
   Result<void> begin() {
     SELVAGE_TRY(whole_, measure(channels_.none()));
     if (whole_ > 0) return {};
-    return fail(ErrorCode::kFailedPrecondition,
-                target_.kind == PruneTargetKind::kMacs
-                    ? "the model has no multiply-accumulates of known size: fix its open "
-                      "dimensions, or set a target of parameters instead"
-                    : "the model has nothing to measure");
+    return fail(ErrorCode::kFailedPrecondition, "the model has nothing that could be pruned");
   }
   /// As a fraction of the whole.
   Result<double> operator()(const Removal& removal) const {
@@ -254,10 +252,23 @@ std::string percent(double fraction) {
   return std::to_string(std::lround(100 * fraction)) + " %";
 }
 
+/// Rounding makes whole groups jump at once: takes back what the target does not need of the step
+/// from `less`, which is too little, to `plan`, one group after the other.
+Result<void> settle(const Removal& less, const Gauge& gauge, double target, RemovalPlan& plan) {
+  for (std::size_t g = 0; g < less.size(); ++g) {
+    if (less[g] == plan.removal[g]) continue;
+    auto removal = plan.removal;
+    removal[g] = less[g];
+    SELVAGE_TRY(const auto reached, gauge(removal));
+    if (reached <= target) plan = {.removal = std::move(removal), .reached = reached};
+  }
+  return {};
+}
+
 /// Halves the interval of fractions until the removal that just meets the target is found. A
 /// measured time is noisy, and each costs: fewer steps.
 Result<RemovalPlan> search(const Ladder& ladder, const Gauge& gauge, const PruneTarget& target) {
-  const int steps = target.kind == PruneTargetKind::kLatency ? 6 : 20;
+  const bool is_measured = target.kind == PruneTargetKind::kLatency;
   double low = 0, high = 1;
   RemovalPlan best{.removal = ladder.at(high)};
   SELVAGE_TRY(best.reached, gauge(best.removal));
@@ -266,7 +277,7 @@ Result<RemovalPlan> search(const Ladder& ladder, const Gauge& gauge, const Prune
                 "at best " + percent(best.reached) + " would be left, not " +
                     percent(target.value) +
                     ": too much of the model cannot be pruned, or is rounded up");
-  for (int i = 0; i < steps; ++i) {
+  for (int i = 0; i < (is_measured ? 6 : 20); ++i) {
     const double middle = (low + high) / 2;
     auto removal = ladder.at(middle);
     SELVAGE_TRY(const auto reached, gauge(removal));
@@ -277,6 +288,7 @@ Result<RemovalPlan> search(const Ladder& ladder, const Gauge& gauge, const Prune
       low = middle;
     }
   }
+  if (!is_measured) SELVAGE_RETURN_IF_ERROR(settle(ladder.at(low), gauge, target.value, best));
   return best;
 }
 

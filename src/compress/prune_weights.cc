@@ -119,61 +119,62 @@ Result<std::uint64_t> count_to_prune(const PruneWeightsOptions& options, std::ui
 }
 
 /// A number for each unpruned weight, the smallest of which go first: magnitudes, or torch.rand()
-/// turned round. NaN counts as larger than any number, as in torch.topk().
+/// turned round. NaN counts as larger than any number, as in torch.topk(). Numbers are made twice,
+/// so that they need not be kept once the threshold is known.
 class Ranking {
  public:
   explicit Ranking(const PruneWeightsOptions& options)
       : is_random_(options.criterion == WeightCriterion::kRandom),
         engine_(static_cast<std::uint32_t>(options.seed)) {}
 
+  /// Forgets what was added; the random numbers go on.
+  void begin() {
+    keys_.clear();
+    replay_ = engine_;
+    threshold_ = -INFINITY;
+    ties_ = 0;
+  }
   void add(std::span<const float> values) {
-    for (const float value : values) {
-      if (value == 0) continue;
-      // torch draws 24 bits of each number of its Mersenne Twister.
-      const float key = is_random_          ? -static_cast<float>(engine_() & 0xFF'FFFFu)
-                        : std::isnan(value) ? INFINITY
-                                            : std::abs(value);
-      keys_.push_back(key);
-    }
+    for (const float value : values)
+      if (value != 0) keys_.push_back(key_of(value, engine_));
   }
   [[nodiscard]] std::uint64_t size() const { return keys_.size(); }
 
   /// Chooses `count` of what was added since begin(): those below a threshold, and of those equal
   /// to it the first.
   void choose(std::uint64_t count) {
-    if (count == 0) return;
-    auto sorted = keys_;
-    const auto nth = sorted.begin() + static_cast<std::ptrdiff_t>(count - 1);
-    std::ranges::nth_element(sorted, nth);
-    threshold_ = *nth;
-    const auto below = std::ranges::count_if(keys_, [this](float k) { return k < threshold_; });
-    ties_ = count - static_cast<std::uint64_t>(below);
-    is_chosen_ = true;
+    if (count > 0) {
+      const auto nth = keys_.begin() + static_cast<std::ptrdiff_t>(count - 1);
+      std::ranges::nth_element(keys_, nth);
+      threshold_ = *nth;
+      const auto below =
+          std::count_if(keys_.begin(), nth, [this](float key) { return key < threshold_; });
+      ties_ = count - static_cast<std::uint64_t>(below);
+    }
+    keys_ = {};
   }
-  /// Whether the next weight, in the order of add(), goes.
-  bool next() {
-    const float key = keys_[position_++];
-    if (!is_chosen_ || key > threshold_) return false;
+  /// Whether a weight goes. Asked for each that was added, in the same order.
+  bool goes(float value) {
+    if (value == 0) return false;
+    const float key = key_of(value, replay_);
     if (key < threshold_) return true;
-    if (ties_ == 0) return false;
+    if (key > threshold_ || ties_ == 0) return false;
     --ties_;
     return true;
   }
-  /// Forgets what was added; the random numbers go on.
-  void begin() {
-    keys_.clear();
-    position_ = 0;
-    is_chosen_ = false;
-  }
 
  private:
+  float key_of(float value, std::mt19937& engine) const {
+    // torch draws 24 bits of each number of its Mersenne Twister.
+    if (is_random_) return -static_cast<float>(engine() & 0xFF'FFFFu);
+    return std::isnan(value) ? INFINITY : std::abs(value);
+  }
+
   bool is_random_;
-  std::mt19937 engine_;
+  std::mt19937 engine_, replay_;
   std::vector<float> keys_;
-  std::size_t position_ = 0;
-  float threshold_ = 0;
+  float threshold_ = -INFINITY;
   std::uint64_t ties_ = 0;
-  bool is_chosen_ = false;
 };
 
 class WeightPruner {
@@ -205,6 +206,7 @@ class WeightPruner {
 
  private:
   Result<void> prune_together(std::span<const Weight> weights, Ranking& ranking) {
+    ranking.begin();
     for (const auto& weight : weights) SELVAGE_RETURN_IF_ERROR(rank(weight.tensor, ranking));
     SELVAGE_TRY(const auto count, count_to_prune(options_, ranking.size(), "the model"));
     ranking.choose(count);
@@ -241,7 +243,7 @@ class WeightPruner {
   }
   Result<void> zero_chosen(int tensor, Ranking& ranking) {
     return zero(tensor, [&](std::size_t i, std::span<const float> values) {
-      return values[i] != 0 && ranking.next();
+      return ranking.goes(values[i]);
     });
   }
 

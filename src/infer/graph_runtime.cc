@@ -5,7 +5,6 @@
 #include "base/random.h"
 #include "graph/edit.h"
 #include "infer/elements.h"
-#include "infer/session.h"
 
 namespace selvage::infer {
 namespace {
@@ -106,22 +105,39 @@ graph::PassContext graph_context(Runtime& runtime) {
   return {.evaluate = graph_evaluator(runtime), .infer_types = graph_type_inference(runtime)};
 }
 
+namespace {
+
+Result<double> run_and_compare(const Session& left, const Session& right,
+                               std::span<const Value> inputs, const Tolerance& tolerance) {
+  SELVAGE_TRY(const auto before, left.run(inputs));
+  SELVAGE_TRY(const auto after, right.run(inputs));
+  if (before.size() != after.size())
+    return fail(ErrorCode::kFailedPrecondition, "the model has another number of outputs");
+  double largest = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    SELVAGE_TRY(const auto difference, compare(left.outputs()[i], before[i], after[i], tolerance));
+    largest = std::max(largest, difference);
+  }
+  return largest;
+}
+
+}  // namespace
+
 Result<double> compare_outputs(Runtime& runtime, const graph::Model& expected,
                                const graph::Model& actual, const Tolerance& tolerance,
                                std::uint64_t seed) {
   SELVAGE_TRY(const auto left, load(runtime, expected));
   SELVAGE_TRY(const auto right, load(runtime, actual));
   SELVAGE_TRY(const auto inputs, random_inputs(*left, seed));
-  SELVAGE_TRY(const auto before, left->run(inputs));
-  SELVAGE_TRY(const auto after, right->run(inputs));
-  if (before.size() != after.size())
-    return fail(ErrorCode::kFailedPrecondition, "the model has another number of outputs");
-  double largest = 0;
-  for (std::size_t i = 0; i < before.size(); ++i) {
-    SELVAGE_TRY(const auto difference, compare(left->outputs()[i], before[i], after[i], tolerance));
-    largest = std::max(largest, difference);
-  }
-  return largest;
+  return run_and_compare(*left, *right, inputs, tolerance);
+}
+
+Result<double> compare_outputs(Runtime& runtime, const graph::Model& expected,
+                               const graph::Model& actual, std::span<const Value> inputs,
+                               const Tolerance& tolerance) {
+  SELVAGE_TRY(const auto left, load(runtime, expected));
+  SELVAGE_TRY(const auto right, load(runtime, actual));
+  return run_and_compare(*left, *right, inputs, tolerance);
 }
 
 }  // namespace selvage::infer

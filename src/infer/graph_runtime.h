@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "base/result.h"
 #include "graph/model.h"
 #include "graph/pass.h"
 #include "infer/runtime.h"
+#include "infer/session.h"
 
 namespace selvage::infer {
 
@@ -34,5 +36,10 @@ struct Tolerance {
                                              const graph::Model& actual,
                                              const Tolerance& tolerance = {},
                                              std::uint64_t seed = 0);
+/// The same on these inputs, in the order of `expected`'s. Lists and maps are not compared.
+[[nodiscard]] Result<double> compare_outputs(Runtime& runtime, const graph::Model& expected,
+                                             const graph::Model& actual,
+                                             std::span<const Value> inputs,
+                                             const Tolerance& tolerance = {});
 
 }  // namespace selvage::infer
