@@ -51,7 +51,8 @@ std::string readable_message(std::string_view message) {
 
 Result<void> to_result(OrtStatus* status) {
   if (status == nullptr) return {};
-  const auto code = api().GetErrorCode(status);
+  // As a number: a runtime newer than our headers has codes that their enumeration does not.
+  const int code = static_cast<int>(api().GetErrorCode(status));
   std::string message = readable_message(api().GetErrorMessage(status));
   api().ReleaseStatus(status);
   switch (code) {
