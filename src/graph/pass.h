@@ -92,8 +92,8 @@ struct PassReport {
 /// without a type get theirs.
 [[nodiscard]] const Pass& infer_types_pass();
 
-/// Folded results larger than this stay computed at run time: a file should not grow for the sake
-/// of one fill operator.
-inline constexpr std::uint64_t kFoldedBytesMax = std::uint64_t{16} << 20;
+/// A result that takes this many bytes more than what it is computed from stays computed at run
+/// time: a file should not grow for the sake of one fill operator.
+inline constexpr std::uint64_t kFoldedGrowthMax = 4096;
 
 }  // namespace selvage::graph

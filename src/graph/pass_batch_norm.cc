@@ -195,7 +195,10 @@ bool BatchNormFolder::fold(int index) {
 Result<std::size_t> fold_batch_norms(Model& model, const PassContext&) {
   // New initialisers of an older model would have to be inputs, too.
   if (model.proto().ir_version() < 4) return 0;
-  return BatchNormFolder(model).run();
+  // A second norm meets the convolution once the first between them is gone.
+  std::size_t total = 0;
+  for (std::size_t edits = 1; edits > 0; total += edits) edits = BatchNormFolder(model).run();
+  return total;
 }
 
 }  // namespace selvage::graph

@@ -56,7 +56,7 @@ constexpr std::array<std::string_view, 11> kNeverFolded = {
     "Dropout",           "QuantizeLinear",       "Constant",
     "DequantizeLinear",  "DynamicQuantizeLinear"};
 
-constexpr std::uint64_t kFoldedElementsMax = kFoldedBytesMax / sizeof(std::int64_t);
+constexpr std::uint64_t kFoldedElementsMax = 1u << 21;  // Of any input, and of a result.
 
 /// The results of a node, or nothing if it stays: the runtime lacks it, or the result is large.
 std::vector<Tensor> compute(const Model& model, const Evaluate& evaluate) {
@@ -65,7 +65,8 @@ std::vector<Tensor> compute(const Model& model, const Evaluate& evaluate) {
   if (!results) return {};
   std::uint64_t bytes = 0;
   for (const auto& tensor : *results) bytes += tensor.bytes().size();
-  return bytes > kFoldedBytesMax ? std::vector<Tensor>() : *std::move(results);
+  const bool grows = bytes > model.proto().ByteSizeLong() + kFoldedGrowthMax;
+  return grows ? std::vector<Tensor>() : *std::move(results);
 }
 
 /// Shape of a value that is fully known.

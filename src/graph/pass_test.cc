@@ -1,5 +1,5 @@
 // What each pass does to small models, as text. That results stay the same is shown in
-// infer/graph_runtime_test.cc, where there is a runtime.
+// tests/engine/graph_passes_test.cc, where there is a runtime.
 #include "graph/pass.h"
 
 #include <gmock/gmock.h>

@@ -1,4 +1,5 @@
 // Random models for tests; see testing.h.
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -309,6 +310,11 @@ class Generator {
 
 Model random_model(std::uint64_t seed, const RandomModelOptions& options) {
   return Generator(seed, options).build();
+}
+
+void reverse_nodes(Model& model) {
+  auto& nodes = *model.proto().mutable_graph()->mutable_node();
+  std::reverse(nodes.pointer_begin(), nodes.pointer_end());
 }
 
 }  // namespace selvage::graph::testing

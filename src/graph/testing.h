@@ -64,6 +64,9 @@ struct RandomModelOptions {
 /// for inputs in [-1, 1].
 [[nodiscard]] Model random_model(std::uint64_t seed, const RandomModelOptions& options = {});
 
+/// Puts the nodes of the main graph into the wrong order.
+void reverse_nodes(Model& model);
+
 /// y = Identity(x) of any type.
 [[nodiscard]] ModelBuilder identity_model(DataType type = DataType::kFloat32,
                                           const Shape& shape = {1, 4});
