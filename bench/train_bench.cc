@@ -1,6 +1,7 @@
-// Steps of the networks that edge machines train: time per step, time to the first step, and what
-// stays resident. Prints one line for each model and thread count; tools/peers/train.py prints the
-// same for PyTorch on the same model file.
+// Steps of the networks that edge machines train: time per step (also of the processor alone, for
+// machines that do other things), time to the first step, and what stays resident. Prints one line
+// for each model and thread count; tools/peers/train.py prints the same for PyTorch on the same
+// model file.
 //
 //   train_bench [--batch N] [--seconds S] [--threads T]... [--profile PREFIX] NAME|FILE.onnx...
 #include <algorithm>
@@ -8,7 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -80,18 +81,21 @@ Result<void> measure(infer::Runtime& runtime, const std::string& name, int threa
   const double first = ms_since(start);
   std::vector<double> times;
   const auto begin = Clock::now();
+  const auto cpu_begin = std::clock();
   while (ms_since(begin) < arguments.seconds * 1000 || times.size() < 5) {
     const auto before = Clock::now();
     SELVAGE_TRY(loss, session->step(views, 0.001f));
     times.push_back(ms_since(before));
   }
+  const double cpu = static_cast<double>(std::clock() - cpu_begin) * 1000 / CLOCKS_PER_SEC /
+                     static_cast<double>(times.size());
   std::ranges::sort(times);
   const auto use = monitor::process_use();
   std::printf(
-      "%-16s threads %d  step %8.3f ms (p10 %8.3f, p90 %8.3f)  first step %6.0f ms  "
+      "%-16s threads %d  step %8.3f ms (p10 %8.3f, p90 %8.3f, CPU %8.3f)  first step %6.0f ms  "
       "resident %4.0f MB  loss %.5f\n",
       std::filesystem::path(name).stem().c_str(), threads, times[times.size() / 2],
-      times[times.size() / 10], times[times.size() * 9 / 10], first,
+      times[times.size() / 10], times[times.size() * 9 / 10], cpu, first,
       static_cast<double>(use ? use->resident_bytes : 0) / 1e6, static_cast<double>(loss));
   std::fflush(stdout);
   return {};

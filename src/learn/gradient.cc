@@ -122,6 +122,11 @@ class Differentiator {
           return fail(ErrorCode::kUnimplemented, describe(node) +
                                                      " cannot be trained: the shape of '" + name +
                                                      "' depends on the data");
+    for (const auto& names : {node.input(), node.output()})
+      for (const auto& name : names)
+        if (is_wanted(name) && builder_.value(name).elements() == 0)
+          return fail(ErrorCode::kInvalidArgument,
+                      describe(node) + " cannot be trained: '" + name + "' is empty");
     for (const auto& input : node.input())
       if (is_wanted(input)) consumer_.try_emplace(input, index);
     builder_.set_prefix("gradient/" + (node.name().empty() ? node.output(0) : node.name()));

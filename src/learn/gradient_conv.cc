@@ -1,5 +1,5 @@
 // Conv and ConvTranspose. Which form is fast depends on the shapes; the measurements behind each
-// choice are in docs/training.md.
+// choice are in docs/gradients.md.
 #include <algorithm>
 #include <numeric>
 

@@ -2,7 +2,7 @@
 // training: stride-1 convolutions whose weights change with each step, their
 // gradients, and max pooling's. Nodes of the domain "selvage"; the standard
 // forms stay as the reference, and what leaves the trainer has none of these.
-// docs/training.md has the measurements.
+// docs/gradients.md has the measurements.
 //
 //   Conv(X [N,C,H,W], W [M,C,h,w], B [M]; pads) -> Y               stride 1, as
 //   ONNX's ConvInputGradient(dY, W; pads) -> dX                           of

@@ -8,6 +8,7 @@
 
 #include "graph/attributes.h"
 #include "graph/tensor.h"
+#include "graph/values.h"
 #include "infer/custom_operator.h"
 #include "learn/window.h"
 
@@ -49,7 +50,9 @@ void Switcher::switch_batch_norm(onnx::NodeProto& node) {
   if (node.input_size() != 5 || !trained_.contains(node.input(1))) return;
   const auto x = types_.find(node.input(0));
   const auto mean = types_.find(node.input(3));
-  if (x == types_.end() || mean == types_.end() || x->second.shape.size() < 2) return;
+  if (x == types_.end() || mean == types_.end() || x->second.shape.size() < 2 ||
+      mean->second.shape.size() != 1 || mean->second.type != DataType::kFloat32)
+    return;
   const double momentum = graph::float_attribute(node, "momentum", 0.9f);
   graph::remove_attribute(node, "momentum");
   graph::set_attribute(node, "training_mode", std::int64_t{1});
@@ -64,12 +67,25 @@ void Switcher::switch_batch_norm(onnx::NodeProto& node) {
     node.add_output(base + kind);
     types_[base + kind] = mean->second;
   }
+  // The runtime writes the statistics over its inputs, state of ours or not, so that each node gets
+  // inputs of its own; with momentum 0 what they hold does not matter. They differ from each other,
+  // since the runtime merges equal ones.
+  const auto statistics = std::pair(node.input(3), node.input(4));
+  for (const int input : {3, 4}) {
+    const auto name = base + "/unused_" + std::to_string(input);
+    const std::vector<float> values(
+        static_cast<std::size_t>(mean->second.shape.at(0)),
+        static_cast<float>(mode_.statistics.size() + 2) + static_cast<float>(input) * 0.125f);
+    graph::add_initialiser(graph_, name, mean->second.shape, values);
+    types_[name] = mean->second;
+    node.set_input(input, name);
+  }
   // The running variance estimates that of the population, as all frameworks keep it.
   const auto count = static_cast<double>(element_count(x->second.shape).value_or(0)) /
                      static_cast<double>(x->second.shape[1]);
-  mode_.statistics.push_back({node.input(3), base + "/batch_mean", momentum, 1});
+  mode_.statistics.push_back({statistics.first, base + "/batch_mean", momentum, 1});
   mode_.statistics.push_back(
-      {node.input(4), base + "/batch_variance", momentum, count > 1 ? count / (count - 1) : 1});
+      {statistics.second, base + "/batch_variance", momentum, count > 1 ? count / (count - 1) : 1});
 }
 
 /// The runtime's own Dropout draws from a generator whose state nobody can save.

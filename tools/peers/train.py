@@ -63,15 +63,16 @@ def main():
 
     step()
     first = (time.perf_counter() - START) * 1000
-    times, begin = [], time.perf_counter()
+    times, begin, cpu = [], time.perf_counter(), time.process_time()
     while time.perf_counter() - begin < arguments.seconds or len(times) < 5:
         before = time.perf_counter()
         step()
         times.append((time.perf_counter() - before) * 1000)
+    cpu = (time.process_time() - cpu) * 1000 / len(times)
     times.sort()
     print(
         f"{arguments.model.stem:16} threads {arguments.threads}  step {times[len(times) // 2]:8.3f} ms "
-        f"(p10 {times[len(times) // 10]:8.3f}, p90 {times[len(times) * 9 // 10]:8.3f})  "
+        f"(p10 {times[len(times) // 10]:8.3f}, p90 {times[len(times) * 9 // 10]:8.3f}, CPU {cpu:8.3f})  "
         f"first step {first:6.0f} ms  resident {resident_mb():4.0f} MB  torch {torch.__version__}, {blas()}"
     )
 
