@@ -1,5 +1,7 @@
 #include "learn/conv_loops.h"
 
+#include <cstring>
+
 #define SELVAGE_INLINE [[gnu::always_inline]] inline
 #if defined(__clang__)
 #define SELVAGE_UNROLL _Pragma("clang loop unroll(full)")
@@ -85,9 +87,14 @@ SELVAGE_INLINE void dot_block(const DotBlock& b) {
   }
   for (std::size_t r = 0; r < kRows; ++r)
     for (std::size_t c = 0; c < kColumns; ++c) {
-      float sum = 0;
-      for (std::size_t i = 0; i < kFloats; ++i) sum += sums[r][c][i];
-      b.sums[r * b.stride + c] += sum;
+      float lanes[kFloats];
+      std::memcpy(lanes, &sums[r][c], sizeof lanes);
+      // Halves onto halves: a chain of single additions would take as long as a small plane.
+      for (std::size_t half = kFloats / 2; half > 0; half /= 2) {
+        SELVAGE_UNROLL
+        for (std::size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+      }
+      b.sums[r * b.stride + c] += lanes[0];
     }
 }
 
