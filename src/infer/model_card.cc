@@ -30,7 +30,7 @@ void SessionSettings::apply_to(SessionOptions& options) const {
   if (providers) options.providers = *providers;
   if (power) options.power = *power;
   if (threads) options.threads = *threads;
-  if (spin_us) options.spin_us = *spin_us;
+  if (spin_us) options.spin_us = spin_us;
   if (arena) options.arena = *arena;
   if (flush_denormals) options.flush_denormals = *flush_denormals;
   options.dimensions.insert(options.dimensions.end(), dimensions.begin(), dimensions.end());
@@ -56,21 +56,22 @@ Result<ModelCard> parse_model_card(std::string_view yaml, const std::filesystem:
   return card;
 }
 
-Result<ModelCard> load_model_card(const std::filesystem::path& model) {
-  const auto folder = model.parent_path();
-  const auto common = folder / "model.yaml";
+std::optional<std::filesystem::path> find_model_card(const std::filesystem::path& model) {
   std::error_code error;
-  for (const auto& path : {std::filesystem::path(model).replace_extension(".yaml"), common}) {
-    if (!std::filesystem::exists(path, error)) continue;
-    if (path == common && !owns_common_card(model)) continue;
-    const auto name_card = [&](Error e) { return std::move(e).with_context(path.string()); };
-    auto text = read_text(path, kCardBytesMax);
-    if (!text) return std::unexpected(std::move(text).error());
-    auto card = parse_model_card(*text, folder);
-    if (!card) return std::unexpected(name_card(std::move(card).error()));
-    return card;
-  }
-  return ModelCard{};
+  auto own = std::filesystem::path(model).replace_extension(".yaml");
+  if (std::filesystem::exists(own, error)) return own;
+  auto common = model.parent_path() / "model.yaml";
+  if (std::filesystem::exists(common, error) && owns_common_card(model)) return common;
+  return std::nullopt;
+}
+
+Result<ModelCard> load_model_card(const std::filesystem::path& model) {
+  const auto path = find_model_card(model);
+  if (!path) return ModelCard{};
+  SELVAGE_TRY(const auto text, read_text(*path, kCardBytesMax));
+  auto card = parse_model_card(text, model.parent_path());
+  if (!card) return std::unexpected(std::move(card).error().with_context(path->string()));
+  return card;
 }
 
 SessionSettings read_session_section(const YamlNode& node, YamlErrors& errors) {

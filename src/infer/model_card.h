@@ -258,7 +258,10 @@ struct ModelCard {
                                                  const std::filesystem::path& folder);
 /// The card beside a model file: X.yaml beside X.onnx, else model.yaml unless it is another
 /// model's, which it is where X.onnx is neither model.onnx nor the only .onnx file in its folder.
-/// An empty card when there is none. Errors name the file.
+/// Empty when there is none.
+[[nodiscard]] std::optional<std::filesystem::path> find_model_card(
+    const std::filesystem::path& model);
+/// Reads it; an empty card when there is none. Errors name the file.
 [[nodiscard]] Result<ModelCard> load_model_card(const std::filesystem::path& model);
 
 }  // namespace selvage::infer
