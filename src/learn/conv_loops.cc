@@ -1,6 +1,6 @@
 #include "learn/conv_loops.h"
 
-#include <cstring>
+#include <utility>
 
 #define SELVAGE_INLINE [[gnu::always_inline]] inline
 #if defined(__clang__)
@@ -59,6 +59,29 @@ SELVAGE_INLINE void conv_block(const ConvBlock& b) {
   for (; q < b.count; q += kFloats) conv_tile<kFloats, kRows, 1>(b, q);
 }
 
+/// The sum of a vector's elements, halves onto halves: a chain of single additions would take as
+/// long as a small plane.
+template <std::size_t kFloats>
+struct Total {
+  using V = typename Lanes<kFloats>::Type;
+  template <std::size_t... kIndex>
+  SELVAGE_INLINE static float fold(const V& v, std::index_sequence<kIndex...>) {
+    const typename Lanes<kFloats / 2>::Type half =
+        __builtin_shufflevector(v, v, kIndex...) +
+        __builtin_shufflevector(v, v, (kIndex + kFloats / 2)...);
+    return Total<kFloats / 2>::of(half);
+  }
+  SELVAGE_INLINE static float of(const V& v) {
+    return fold(v, std::make_index_sequence<kFloats / 2>());
+  }
+};
+template <>
+struct Total<4> {
+  SELVAGE_INLINE static float of(const typename Lanes<4>::Type& v) {
+    return (v[0] + v[2]) + (v[1] + v[3]);
+  }
+};
+
 template <std::size_t kFloats, std::size_t kRows, std::size_t kColumns>
 SELVAGE_INLINE void dot_block(const DotBlock& b) {
   using V = typename Lanes<kFloats>::Type;
@@ -87,14 +110,7 @@ SELVAGE_INLINE void dot_block(const DotBlock& b) {
   }
   for (std::size_t r = 0; r < kRows; ++r)
     for (std::size_t c = 0; c < kColumns; ++c) {
-      float lanes[kFloats];
-      std::memcpy(lanes, &sums[r][c], sizeof lanes);
-      // Halves onto halves: a chain of single additions would take as long as a small plane.
-      for (std::size_t half = kFloats / 2; half > 0; half /= 2) {
-        SELVAGE_UNROLL
-        for (std::size_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-      }
-      b.sums[r * b.stride + c] += lanes[0];
+      b.sums[r * b.stride + c] += Total<kFloats>::of(sums[r][c]);
     }
 }
 

@@ -13,7 +13,7 @@ using infer::OperatorCall;
 
 /// The batch is summed in this many parts, whatever the number of threads, so
 /// that the order of the additions and with it every bit is always the same.
-constexpr std::size_t kParts = 8;
+constexpr std::size_t kParts = 4;
 /// Pictures that are laid out together: about half of a second-level cache.
 constexpr std::size_t kGroupFloats = 256 * 1024;
 
@@ -289,8 +289,9 @@ class WeightGradient final : public ConvKernel {
         lay_out(dy.data() + (from + i) * g.out * g.out_height * g.out_width, g.out, g.out_height,
                 g.out_width, 0, 0, g.row(), dy_plane, to);
       }
-      for (std::size_t column = 0; column < pointers.size(); column += loops.dot_columns)
-        for (std::size_t row = 0; row < rows; row += loops.dot_rows)
+      // A few rows of dY stay in the first-level cache while all of X passes by.
+      for (std::size_t row = 0; row < rows; row += loops.dot_rows)
+        for (std::size_t column = 0; column < pointers.size(); column += loops.dot_columns)
           loops.dot({.rows = laid_dy + row * dy_plane,
                      .row_plane = dy_plane,
                      .row_step = dy_image,
