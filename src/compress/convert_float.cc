@@ -12,6 +12,7 @@
 #include "compress/selection.h"
 #include "graph/attributes.h"
 #include "graph/index.h"
+#include "graph/opset.h"
 #include "graph/sort.h"
 #include "graph/values.h"
 
@@ -24,28 +25,14 @@ constexpr float kFloat16Max = 65504;
 
 /// Operators that 16 bits spoil, or that have no such form: the field's usual list
 /// (onnxconverter-common's DEFAULT_OP_BLOCK_LIST) as far as ONNX's own operators go.
-constexpr std::array<std::string_view, 22> kIslands{"Cast",
-                                                    "CastLike",
-                                                    "Constant",
-                                                    "ConstantOfShape",
-                                                    "CumSum",
-                                                    "DequantizeLinear",
-                                                    "DynamicQuantizeLinear",
-                                                    "EyeLike",
-                                                    "Max",
-                                                    "Min",
-                                                    "NonMaxSuppression",
-                                                    "QuantizeLinear",
-                                                    "RandomNormal",
-                                                    "RandomNormalLike",
-                                                    "RandomUniform",
-                                                    "RandomUniformLike",
-                                                    "Range",
-                                                    "Resize",
-                                                    "RoiAlign",
-                                                    "TopK",
-                                                    "Upsample",
-                                                    "Multinomial"};
+// clang-format off
+constexpr std::array<std::string_view, 26> kIslands{
+    "Cast", "CastLike", "Celu", "Constant", "ConstantOfShape", "CumSum", "DequantizeLinear",
+    "DynamicQuantizeLinear", "EyeLike", "Max", "MeanVarianceNormalization", "Min", "Multinomial",
+    "NonMaxSuppression", "QuantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike", "Range", "Resize", "RoiAlign", "ScatterElements", "ScatterND", "TopK",
+    "Upsample"};
+// clang-format on
 
 void add_cast(std::vector<onnx::NodeProto>& nodes, const std::string& from, const std::string& to,
               DataType type) {
@@ -171,8 +158,10 @@ class FloatConverter {
       for (const auto& name : *names)
         if (leaves_range(name)) return "'" + name + "' leaves the range of float16";
     // A value whose type nobody knows cannot be told from a float.
-    for (const auto& name : node.output())
-      if (!name.empty() && !types_.contains(name)) return "the type of '" + name + "' is unknown";
+    for (const auto* names : {&node.input(), &node.output()})
+      for (const auto& name : *names)
+        if (!name.empty() && constant(name) == nullptr && !types_.contains(name))
+          return "the type of '" + name + "' is unknown";
     return "";
   }
   [[nodiscard]] bool fits(const onnx::TensorProto& tensor) const {
@@ -287,6 +276,11 @@ Result<FloatReport> convert_floats(graph::Model& model, const FloatOptions& opti
   if (options.type != DataType::kFloat16 && options.type != DataType::kBfloat16)
     return fail(ErrorCode::kInvalidArgument,
                 "floats become float16 or bfloat16, not " + std::string(to_string(options.type)));
+  if (graph::opset_of(model) < graph::kUpgradeFromMin)
+    return fail(ErrorCode::kFailedPrecondition,
+                "the model has operator set " + std::to_string(graph::opset_of(model)) +
+                    ", whose Cast is another: export it again with " +
+                    std::to_string(graph::kUpgradeFromMin) + " or newer");
   auto copy = model.copy();
   if (options.use == FloatUse::kStorage) {
     SELVAGE_TRY(auto report, store_in_16_bits(copy, options.type));

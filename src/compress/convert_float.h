@@ -1,4 +1,5 @@
-// Models in 16-bit floats: half the file, and on processors that compute so, half the memory traffic.
+// Models in 16-bit floats: half the file, and on processors that compute so, half the memory
+// traffic.
 #pragma once
 
 #include <cstddef>

@@ -87,11 +87,23 @@ class GraphQuantizer {
     erase_nodes(graph_, std::move(replaced));
     for (auto& node : added_) *graph_.add_node() = std::move(node);
     drop_unused_initialisers(graph_, replaced_weights_);
+    drop_idle_constants();
     drop_stale_value_infos(graph_);
     return {};
   }
 
  private:
+  /// Nodes Constant whose weights are stored as integers now.
+  void drop_idle_constants() {
+    const Index now(graph_);
+    std::vector<bool> idle;
+    for (const auto& node : graph_.node())
+      idle.push_back(graph::is_op(node, "Constant") && node.output_size() == 1 &&
+                     replaced_weights_.contains(node.output(0)) &&
+                     now.uses(node.output(0)).empty() && !now.is_output(node.output(0)));
+    erase_nodes(graph_, std::move(idle));
+  }
+
   /// Only what multiplies is worth a line.
   void note_kept(const onnx::NodeProto& node, int at, std::string reason) {
     if (std::ranges::find(kSupported, node.op_type()) != kSupported.end() ||

@@ -41,7 +41,9 @@ class QdqWriter {
         graph_(*model.proto().mutable_graph()),
         index_(index),
         plan_(plan),
-        domain_(fits_standard(plan, graph::opset_of(model)) ? "" : kMicrosoftDomain) {}
+        domain_(fits_standard(plan, graph::opset_of(model)) ? "" : kMicrosoftDomain) {
+    for (const auto& node : graph_.node()) node_names_.insert(node.name());
+  }
 
   /// Reads and quantises the weights: what can fail, before anything changes.
   [[nodiscard]] Result<void> prepare() {
@@ -131,7 +133,10 @@ class QdqWriter {
     auto& node = added_.emplace_back();
     node.set_op_type(std::string(type));
     node.set_domain(domain_);
-    node.set_name(stem);
+    auto name_of_node = stem;
+    for (int i = 1; !node_names_.insert(name_of_node).second; ++i)
+      name_of_node = stem + "_" + std::to_string(i);
+    node.set_name(name_of_node);
     for (const auto* name : {&input, &parameters.scale, &parameters.zero_point})
       node.add_input(*name);
     node.add_output(output);
@@ -199,7 +204,7 @@ class QdqWriter {
   std::unordered_map<std::string, QuantizedTensor> weights_;
   std::unordered_map<std::string, ParameterNames> parameters_;
   std::unordered_map<std::string, Origin> moved_;
-  std::unordered_set<std::string> replaced_;
+  std::unordered_set<std::string> replaced_, node_names_;
   std::vector<onnx::NodeProto> added_;
 };
 

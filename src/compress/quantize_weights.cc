@@ -42,6 +42,8 @@ Result<void> check_options(const WeightOnlyOptions& options) {
                   " to " + std::to_string(kBlockSizeMax));
   if (options.rounding == RoundingMethod::kHqq && options.symmetry == Symmetry::kSymmetric)
     return refuse("HQQ finds zero points: it cannot be symmetric");
+  if (options.rounding == RoundingMethod::kHqq && options.bits != 4)
+    return refuse("the runtime takes HQQ's real zero points with 4 bits only");
   if (options.accuracy_level < 0 || options.accuracy_level > 4)
     return refuse("the accuracy level is 0 to 4");
   return {};

@@ -16,7 +16,7 @@ namespace selvage::compress {
 enum class RoundingMethod : std::uint8_t {
   kNearest,
   /// Half-quadratic quantisation (Badri and Shaji, 2023): zero points that suit outliers, as real
-  /// numbers. Needs no data.
+  /// numbers, which the runtime takes with 4 bits only. Needs no data.
   kHqq,
   /// GPTQ (Frantar et al., ICLR 2023): each column's rounding error is made up for in the columns
   /// after it, as the activations weigh them. Needs samples.
