@@ -116,10 +116,11 @@ int run_action(const CLI::App& app, const std::vector<Action>& actions, Output& 
 }  // namespace
 
 std::span<const Command* const> commands() {
-  static const std::array all{&run_command(),     &bench_command(),    &serve_command(),
-                              &inspect_command(), &evaluate_command(), &quantize_command(),
-                              &prune_command(),   &doctor_command(),   &completion_command(),
-                              &man_command()};
+  static const std::array all{&run_command(),      &bench_command(),      &serve_command(),
+                              &inspect_command(),  &evaluate_command(),   &optimize_command(),
+                              &quantize_command(), &diff_command(),       &prune_command(),
+                              &new_command(),      &train_command(),      &distill_command(),
+                              &doctor_command(),   &completion_command(), &man_command()};
   return all;
 }
 

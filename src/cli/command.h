@@ -32,6 +32,13 @@ struct Command {
 [[nodiscard]] const Command& serve_command();
 [[nodiscard]] const Command& inspect_command();
 [[nodiscard]] const Command& evaluate_command();
+[[nodiscard]] const Command& optimize_command();
+[[nodiscard]] const Command& quantize_command();
+[[nodiscard]] const Command& diff_command();
+[[nodiscard]] const Command& prune_command();
+[[nodiscard]] const Command& new_command();
+[[nodiscard]] const Command& train_command();
+[[nodiscard]] const Command& distill_command();
 [[nodiscard]] const Command& doctor_command();
 [[nodiscard]] const Command& completion_command();
 [[nodiscard]] const Command& man_command();

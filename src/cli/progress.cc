@@ -39,7 +39,12 @@ void Progress::draw_until(const std::stop_token& stop) {
   error << kClearLine << std::flush;
 }
 
-std::string Progress::line(steady_clock::duration elapsed) const {
+void Progress::set_status(std::string status) {
+  const std::scoped_lock lock(status_mutex_);
+  status_ = std::move(status);
+}
+
+std::string Progress::line(steady_clock::duration elapsed) {
   const auto seconds = std::chrono::duration<double>(elapsed).count();
   if (total_ == 0) return what_ + "  " + fixed(seconds, 0) + " s";
   constexpr std::size_t kWidth = 24;
@@ -49,7 +54,8 @@ std::string Progress::line(steady_clock::duration elapsed) const {
   std::string bar = what_ + "  [" + std::string(filled, '#') + std::string(kWidth - filled, '.') +
                     "] " + fixed(part * 100, 0) + " %";
   if (part > 0.02) bar += ", " + fixed(seconds / part - seconds, 0) + " s left";
-  return bar;
+  const std::scoped_lock lock(status_mutex_);
+  return status_.empty() ? bar : bar + ", " + status_;
 }
 
 }  // namespace selvage::cli

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -24,15 +25,19 @@ class Progress {
 
   void set(std::uint64_t done) { done_.store(done, std::memory_order_relaxed); }
   void advance() { done_.fetch_add(1, std::memory_order_relaxed); }
+  /// Shown behind the bar: "loss 0.412, 8,200 samples/s".
+  void set_status(std::string status);
 
  private:
   void draw_until(const std::stop_token& stop);
-  [[nodiscard]] std::string line(std::chrono::steady_clock::duration elapsed) const;
+  [[nodiscard]] std::string line(std::chrono::steady_clock::duration elapsed);
 
   Output& output_;
   std::string what_;
   std::uint64_t total_;
   std::atomic<std::uint64_t> done_{0};
+  std::mutex status_mutex_;
+  std::string status_;
   std::jthread thread_;
 };
 

@@ -67,4 +67,31 @@ Result<Evaluation> evaluate(const infer::Model& model, const infer::Dataset& dat
   return result;
 }
 
+Result<ModelOutputs> collect_outputs(const infer::Model& model, const infer::Dataset& data,
+                                     const EvaluateOptions& options) {
+  ModelOutputs outputs;
+  const auto batch = batch_for(model, data, options.batch);
+  BatchReader reader(data, batch);
+  SELVAGE_TRY(auto runner, ModelRunner::create(model, data));
+  const auto each = [&](std::span<const std::size_t> indices) -> Result<void> {
+    SELVAGE_TRY(const auto inputs, reader.read(indices));
+    SELVAGE_TRY(const auto found, runner.run(inputs));
+    const auto width = found.size() / indices.size();
+    if (outputs.width == 0) outputs.width = width;
+    if (width == 0 || width != outputs.width)
+      return fail(ErrorCode::kInvalidArgument,
+                  data.place(indices.front()) + ": the model's output changes its size");
+    if (outputs.values.size() + found.size() > kScoresMax)
+      return fail(ErrorCode::kOutOfRange,
+                  "the model's outputs are more than " + std::to_string(kScoresMax) + " numbers");
+    if (!std::ranges::all_of(found, [](float value) { return std::isfinite(value); }))
+      return fail(ErrorCode::kInvalidArgument,
+                  data.place(indices.front()) + ": the model's output is not finite");
+    outputs.values.insert(outputs.values.end(), found.begin(), found.end());
+    return {};
+  };
+  SELVAGE_RETURN_IF_ERROR(for_each_batch(data, options.samples, batch, options.progress, each));
+  return outputs;
+}
+
 }  // namespace selvage::compress

@@ -93,6 +93,16 @@ struct Agreement {
                                         const infer::Dataset& data,
                                         const EvaluateOptions& options = {});
 
+/// What a model answers to every sample: the output that its card means, `width` numbers a sample.
+struct ModelOutputs {
+  std::size_t width = 0;
+  std::vector<float> values;
+};
+/// All samples of `data`, in order. Errors as evaluate(); kOutOfRange above kScoresMax numbers.
+[[nodiscard]] Result<ModelOutputs> collect_outputs(const infer::Model& model,
+                                                   const infer::Dataset& data,
+                                                   const EvaluateOptions& options = {});
+
 // --- The metrics by themselves
 // --------------------------------------------------------------------
 

@@ -87,7 +87,8 @@ infer::Boxes as_boxes(const infer::TextRegions& found) {
 double agree(const infer::Segmentation& a, const infer::Segmentation& b) {
   if (a.classes.size() != b.classes.size()) return 0;
   std::size_t same = 0;
-  for (std::size_t i = 0; i < a.classes.size(); ++i) if (a.classes[i] == b.classes[i]) ++same;
+  for (std::size_t i = 0; i < a.classes.size(); ++i)
+    if (a.classes[i] == b.classes[i]) ++same;
   return ratio(static_cast<double>(same), static_cast<double>(a.classes.size()));
 }
 

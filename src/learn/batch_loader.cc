@@ -72,14 +72,18 @@ void fill_target(const BatchPlan& plan, const Batch& batch, DataType type,
 
 }  // namespace
 
-Result<void> make_batch(const BatchPlan& plan, std::uint64_t epoch, std::uint64_t step,
-                        Batch& batch) {
+std::vector<std::size_t> epoch_order(const BatchPlan& plan, std::uint64_t epoch) {
+  auto order = plan.samples;
+  Random(plan.seed).split(epoch).split(kOrderStream).shuffle(std::span(order));
+  return order;
+}
+
+Result<void> make_batch(const BatchPlan& plan, std::span<const std::size_t> order,
+                        std::uint64_t epoch, std::uint64_t step, Batch& batch) {
   allocate(plan, batch);
   const auto random = Random(plan.seed).split(epoch);
-  auto order = plan.samples;
-  random.split(kOrderStream).shuffle(std::span(order));
-  const auto first = order.begin() + static_cast<std::ptrdiff_t>(step * plan.batch());
-  batch.samples.assign(first, first + static_cast<std::ptrdiff_t>(plan.batch()));
+  const auto chosen = order.subspan(step * plan.batch(), plan.batch());
+  batch.samples.assign(chosen.begin(), chosen.end());
 
   const auto inputs = plan.data.inputs();
   std::vector<std::span<std::byte>> spans(
@@ -118,11 +122,13 @@ Result<void> make_batch(const BatchPlan& plan, std::uint64_t epoch, std::uint64_
 }
 
 struct BatchLoader::State {
-  State(const BatchPlan& batches, std::uint64_t first_epoch, std::uint64_t first_step)
-      : plan(batches), epoch(first_epoch), step(first_step) {}
+  State(const BatchPlan& its_plan, std::uint64_t first_epoch, std::uint64_t first_step)
+      : plan(its_plan), epoch(first_epoch), step(first_step) {}
 
   const BatchPlan& plan;
-  std::uint64_t epoch, step;  // Of the next batch to be made: the thread's alone.
+  // Of the next batch to be made; the thread's alone.
+  std::uint64_t epoch, step;
+  std::vector<std::size_t> order;
 
   std::array<Batch, kBatches> batches;
   std::mutex mutex;
@@ -145,8 +151,10 @@ struct BatchLoader::State {
       if (step >= plan.steps_per_epoch()) {
         step = 0;
         ++epoch;
+        order.clear();
       }
-      auto made = make_batch(plan, epoch, step++, batches[slot]);
+      if (order.empty()) order = epoch_order(plan, epoch);
+      auto made = make_batch(plan, order, epoch, step++, batches[slot]);
       const std::scoped_lock lock(mutex);
       if (made)
         ready.push_back(slot);

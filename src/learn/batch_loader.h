@@ -12,19 +12,10 @@
 #include "infer/dataset.h"
 #include "learn/augment.h"
 #include "learn/objective.h"
+#include "learn/teacher.h"
 #include "learn/training_graph.h"
 
 namespace selvage::learn {
-
-/// The outputs of a teacher for every sample, row by row.
-struct TeacherOutputs {
-  std::size_t width = 0;
-  std::vector<float> values;
-
-  [[nodiscard]] std::span<const float> row(std::size_t sample) const {
-    return std::span(values).subspan(sample * width, width);
-  }
-};
 
 /// What a batch holds: the model's inputs as the data set fills them, and a target for each other
 /// entry of TrainingGraph::batch.
@@ -51,10 +42,12 @@ struct Batch {
   bool mixed = false;  ///< Samples were mixed: their labels are not to be counted.
 };
 
-/// Fills `batch` with step `step` (from 0) of epoch `epoch` (from 1). What it holds follows from
-/// the plan and these two alone. Safe from any thread.
-[[nodiscard]] Result<void> make_batch(const BatchPlan& plan, std::uint64_t epoch,
-                                      std::uint64_t step, Batch& batch);
+/// The samples in the order in which epoch `epoch` (from 1) takes them.
+[[nodiscard]] std::vector<std::size_t> epoch_order(const BatchPlan& plan, std::uint64_t epoch);
+/// Fills `batch` with step `step` (from 0) of an epoch, whose order is given. What it holds follows
+/// from the plan and these two numbers alone. Safe from any thread.
+[[nodiscard]] Result<void> make_batch(const BatchPlan& plan, std::span<const std::size_t> order,
+                                      std::uint64_t epoch, std::uint64_t step, Batch& batch);
 
 /// Hands out the batches in order, a few ahead. next() is confined to one thread.
 class BatchLoader {

@@ -81,6 +81,9 @@ Result<void> check_target(const Objective& objective, const infer::Dataset& data
     if (objective.source == TargetSource::kBinary && objective.width != 1)
       return invalid("the loss 'binary' needs a model with one output a sample, '" +
                      objective.output + "' has " + std::to_string(objective.width));
+    if (objective.shape.empty() || objective.shape.front() != objective.width)
+      return invalid("one class a sample needs an output of one score a class, but '" +
+                     objective.output + "' is " + to_string(objective.shape) + " a sample");
     return check_labels(objective, data);
   }
   if (objective.source == TargetSource::kInput) {

@@ -1,0 +1,280 @@
+#include "learn/trainer.h"
+
+#include <cmath>
+#include <limits>
+
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/random.h"
+#include "infer/session.h"
+#include "learn/architecture.h"
+#include "media/array.h"
+
+namespace selvage::learn {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+/// A data set of points around three centres, and a small network.
+class TrainerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    fs::create_directories(folder_);
+    runtime_ = infer::Runtime::create().value();
+    use("mlp", {4}, 3);
+    write_points(300);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  void use(std::string_view architecture, const Shape& input, std::int64_t classes) {
+    model_ = make_architecture(architecture, {input, classes, 1}).value();
+    ASSERT_TRUE(model_.save(folder_ / "model.onnx"));
+    loaded_ = infer::Model::load(*runtime_, folder_ / "model.onnx").value();
+  }
+
+  void write_arrays(const std::vector<float>& x, Shape shape, const std::vector<std::int64_t>& y) {
+    write("x.npy", media::ArrayElement::kFloat32, std::move(shape), std::as_bytes(std::span(x)));
+    write("y.npy", media::ArrayElement::kInt64, {static_cast<std::int64_t>(y.size())},
+          std::as_bytes(std::span(y)));
+  }
+  void write(const std::string& name, media::ArrayElement element, Shape shape,
+             std::span<const std::byte> bytes) {
+    const media::Array array{
+        .element = element, .shape = std::move(shape), .bytes = {bytes.begin(), bytes.end()}};
+    ASSERT_TRUE(write_atomically(folder_ / name, *media::write_npy(array)));
+  }
+  void write_points(std::int64_t count) {
+    Random random(5);
+    std::vector<float> x;
+    std::vector<std::int64_t> y;
+    for (std::int64_t i = 0; i < count; ++i) {
+      y.push_back(i % 3);
+      for (int d = 0; d < 4; ++d)
+        x.push_back(static_cast<float>((d == i % 3 ? 2 : 0) + random.normal() / 2));
+    }
+    write_arrays(x, {count, 4}, y);
+  }
+
+  Result<TrainResult> run(const TrainOptions& options, const TrainEvents& events = {}) {
+    data_ = infer::Dataset::open(folder_, *loaded_).value();
+    return train(*runtime_, *loaded_, model_, {*data_}, options, events);
+  }
+  TrainResult trained(const TrainOptions& options, const TrainEvents& events = {}) {
+    auto result = run(options, events);
+    if (!result) ADD_FAILURE() << result.error().message;
+    return result ? *std::move(result) : TrainResult();
+  }
+  std::string error(const TrainOptions& options) {
+    const auto result = run(options);
+    EXPECT_FALSE(result);
+    return result ? "" : result.error().message;
+  }
+  [[nodiscard]] TrainOptions with_checkpoint(TrainOptions options) const {
+    options.checkpoint = folder_ / "checkpoint";
+    options.checkpoint_seconds = 0;
+    return options;
+  }
+
+  fs::path folder_ = fs::temp_directory_path() / ("selvage-trainer-" + std::to_string(::getpid()));
+  std::unique_ptr<infer::Runtime> runtime_;
+  std::unique_ptr<infer::Model> loaded_;
+  graph::Model model_;
+  std::unique_ptr<infer::Dataset> data_;
+};
+
+const TrainOptions kShort{.epochs = 3, .batch = 16, .learning_rate = 1e-2};
+
+TEST_F(TrainerTest, LearnsToTellThreeCloudsApart) {
+  const auto result = trained({.epochs = 8, .batch = 16, .learning_rate = 1e-2});
+  ASSERT_EQ(result.history.size(), 8u);
+  EXPECT_EQ(result.train_samples, 270u);
+  EXPECT_EQ(result.validation_samples, 30u);
+  EXPECT_GT(result.history.back().validation_accuracy.value(), 0.9);
+  EXPECT_LT(result.history.back().train_loss, 0.5 * result.history.front().train_loss);
+  // The returned model is the one that was measured.
+  auto session = infer::Session::load(*runtime_, result.model.serialise().value());
+  ASSERT_TRUE(session) << session.error().message;
+  EXPECT_EQ((*session)->inputs()[0].name, "input");
+  EXPECT_EQ((*session)->inputs()[0].shape, (Shape{-1, 4}));
+}
+
+TEST_F(TrainerTest, IsTheSameEachTime) {
+  const auto first = trained(kShort), second = trained(kShort);
+  EXPECT_EQ(first.model.serialise().value(), second.model.serialise().value());
+  auto other = kShort;
+  other.seed = 1;
+  EXPECT_NE(first.model.serialise().value(), trained(other).model.serialise().value());
+}
+
+TEST_F(TrainerTest, AnInterruptedRunEndsWithTheSameBytes) {
+  auto options = kShort;
+  options.augment.noise = 0.1f;
+  options.optimizer.average_decay = 0.9f;
+  const auto undisturbed = trained(options).model.serialise().value();
+  options = with_checkpoint(options);
+  // Interrupted after every seventh step, wherever in an epoch that is.
+  std::optional<TrainResult> ended;
+  int runs = 0;
+  for (; !ended && runs < 40; ++runs) {
+    int steps = 0;
+    auto result = run(options, {.stop = [&] { return ++steps > 7; }});
+    if (result) {
+      ended = *std::move(result);
+    } else {
+      EXPECT_EQ(result.error().code, ErrorCode::kCancelled) << result.error().message;
+      ASSERT_TRUE(fs::exists(options.checkpoint));
+    }
+  }
+  EXPECT_GT(runs, 4);
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->model.serialise().value(), undisturbed);
+}
+
+TEST_F(TrainerTest, ACheckpointOfOtherSettingsIsRefused) {
+  auto options = with_checkpoint(kShort);
+  int steps = 0;
+  ASSERT_FALSE(run(options, {.stop = [&] { return ++steps > 3; }}));
+  options.learning_rate = 0.5;
+  EXPECT_THAT(error(options), HasSubstr("learning rate was 0.01, now is 0.5"));
+  options = with_checkpoint(kShort);
+  write_points(301);
+  EXPECT_THAT(error(options), HasSubstr("data was"));
+}
+
+TEST_F(TrainerTest, ALossThatIsNoNumberNamesWhereItBegan) {
+  auto options = with_checkpoint(kShort);
+  options.learning_rate = 1e30;
+  options.optimizer.kind = OptimizerKind::kSgd;
+  options.schedule.kind = ScheduleKind::kConstant;
+  const auto message = error(options);
+  EXPECT_THAT(message, HasSubstr("stopped being a number in epoch 1"));
+  EXPECT_THAT(message, HasSubstr("made by"));
+  EXPECT_TRUE(load_checkpoint(options.checkpoint)->has_value());
+}
+
+TEST_F(TrainerTest, StopsEarlyAndKeepsTheBest) {
+  auto options = kShort;
+  options.epochs = 40;
+  options.patience = 2;
+  const auto result = trained(options);
+  EXPECT_TRUE(result.stopped_early);
+  EXPECT_LT(result.history.size(), 40u);
+  EXPECT_EQ(result.best_epoch + 2, result.history.size());
+}
+
+TEST_F(TrainerTest, FrozenParametersStay) {
+  auto options = kShort;
+  options.freeze = {"fc1.*"};
+  const auto result = trained(options);
+  EXPECT_THAT(result.trained, testing::Not(testing::Contains("fc1.weight")));
+  EXPECT_THAT(result.trained, testing::Contains("fc2.weight"));
+}
+
+TEST_F(TrainerTest, MixupAndSmoothingTrainToo) {
+  auto options = kShort;
+  options.epochs = 6;
+  options.augment.mixup = 0.2f;
+  options.label_smoothing = 0.1f;
+  const auto result = trained(options);
+  EXPECT_GT(result.history.back().validation_accuracy.value(), 0.9);
+  EXPECT_EQ(result.history.back().train_accuracy, std::nullopt);
+}
+
+TEST_F(TrainerTest, ATeacherTeaches) {
+  data_ = infer::Dataset::open(folder_, *loaded_).value();
+  // It knows the labels, shifted by one: the student must follow it and not them.
+  TeacherOutputs teacher{.width = 3, .values = std::vector<float>(data_->size() * 3)};
+  for (std::size_t i = 0; i < data_->size(); ++i)
+    teacher.values[3 * i + static_cast<std::size_t>((data_->label(i) + 1) % 3)] = 10;
+  auto options = kShort;
+  options.epochs = 6;
+  const auto result =
+      train(*runtime_, *loaded_, model_,
+            {*data_, nullptr, {.teacher = &teacher, .temperature = 2, .weight = 1}}, options);
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_LT(result->history.back().validation_accuracy.value(), 0.1);
+}
+
+TEST_F(TrainerTest, AnAutoencoderLearnsItsInput) {
+  use("autoencoder", {4}, 1);
+  fs::remove(folder_ / "y.npy");
+  const auto result = trained({.epochs = 10, .batch = 16, .learning_rate = 1e-2});
+  EXPECT_LT(result.history.back().validation_loss.value(),
+            0.7 * result.history.front().validation_loss.value());
+}
+
+TEST_F(TrainerTest, ValuesAreRegressed) {
+  use("mlp", {1}, 1);
+  std::vector<float> x, y;
+  for (int i = 0; i < 200; ++i) {
+    x.push_back(static_cast<float>(i) / 200);
+    y.push_back(2 * x.back() - 1);
+  }
+  write("x.npy", media::ArrayElement::kFloat32, {200, 1}, std::as_bytes(std::span(x)));
+  write("y.npy", media::ArrayElement::kFloat32, {200}, std::as_bytes(std::span(y)));
+  const auto result = trained({.epochs = 20, .batch = 20, .learning_rate = 1e-2});
+  EXPECT_LT(result.history.back().validation_loss.value(), 0.01);
+}
+
+TEST_F(TrainerTest, OneOutputIsABinaryQuestion) {
+  use("mlp", {4}, 1);
+  std::vector<float> x;
+  std::vector<std::int64_t> y;
+  Random random(1);
+  for (int i = 0; i < 200; ++i) {
+    y.push_back(i % 2);
+    for (int d = 0; d < 4; ++d) x.push_back(static_cast<float>(random.normal() / 3 + i % 2));
+  }
+  write_arrays(x, {200, 4}, y);
+  const auto result = trained({.epochs = 10, .batch = 20, .learning_rate = 1e-2});
+  EXPECT_GT(result.history.back().validation_accuracy.value(), 0.9);
+}
+
+TEST_F(TrainerTest, BadDataIsRefusedInWords) {
+  write_arrays({0, 0, 0, 0, 1, 1, 1, 1}, {2, 4}, {0, 3});
+  EXPECT_THAT(error(kShort), testing::AllOf(HasSubstr("x.npy, sample 1"), HasSubstr("label is 3")));
+  write_arrays({0, 0, 0, 0, 1, 1, 1, 1}, {2, 4}, {1, 1});
+  EXPECT_THAT(error(kShort), HasSubstr("nothing to tell apart"));
+}
+
+TEST_F(TrainerTest, ANotANumberInTheDataIsFound) {
+  write_arrays({0, 0, 0, 0, 1, 1, std::numeric_limits<float>::quiet_NaN(), 1}, {2, 4}, {0, 1});
+  auto options = kShort;
+  options.validation_fraction = 0;
+  EXPECT_THAT(error(options), HasSubstr("stopped being a number"));
+}
+
+TEST_F(TrainerTest, DataThatChangeMeanwhileStopIt) {
+  const auto result = run(kShort, {.epoch = [&](const EpochRecord&) { write_points(200); }});
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_THAT(result.error().message, HasSubstr("has changed"));
+}
+
+TEST_F(TrainerTest, ACheckpointThatCannotBeWrittenIsAWarning) {
+  auto options = kShort;
+  options.checkpoint = folder_ / "none" / "checkpoint";
+  std::string warning;
+  trained(options, {.warning = [&](const std::string& text) { warning = text; }});
+  EXPECT_THAT(warning, HasSubstr("could not be written"));
+}
+
+TEST(Schedule, Factors) {
+  const auto at = [](ScheduleKind kind, std::uint64_t step, double warmup = 0) {
+    return schedule_factor({.kind = kind, .warmup_epochs = warmup}, step, 100, 10, 2);
+  };
+  EXPECT_EQ(at(ScheduleKind::kConstant, 99), 1);
+  EXPECT_EQ(at(ScheduleKind::kStep, 49), 1);
+  EXPECT_EQ(at(ScheduleKind::kStep, 50), 0.1);
+  EXPECT_EQ(at(ScheduleKind::kStep, 75), 0.01);
+  EXPECT_DOUBLE_EQ(at(ScheduleKind::kCosine, 50), 0.5);
+  EXPECT_EQ(at(ScheduleKind::kPlateau, 3), 0.25);
+  EXPECT_NEAR(at(ScheduleKind::kConstant, 0, 1), 1.0 / 11, 1e-12);
+  EXPECT_EQ(at(ScheduleKind::kConstant, 10, 1), 1);
+}
+
+}  // namespace
+}  // namespace selvage::learn

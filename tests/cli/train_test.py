@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Data, training and evaluation from outside: what survives kill -9, Ctrl-C and a full disk.
+
+  tests/cli/train_test.py PROGRAM
+"""
+
+import hashlib
+import json
+import pathlib
+import random
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import xml.etree.ElementTree
+
+PROGRAM = pathlib.Path(sys.argv[1]).resolve()
+KILLS = 8
+
+
+def run(folder, *arguments, **options):
+    done = subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, cwd=folder, **options,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_idx(folder, name, count):
+    """Pictures of 12 x 12 with a bright left, right, upper or lower half, and a little noise."""
+    source = random.Random(name)
+    labels = [source.randrange(4) for _ in range(count)]
+    pixels = bytearray()
+    for label in labels:
+        for y in range(12):
+            for x in range(12):
+                bright = [x < 6, x >= 6, y < 6, y >= 6][label]
+                pixels.append(source.randrange(60) + (150 if bright else 0))
+    head = bytes([0, 0, 8, 3]) + struct.pack(">III", count, 12, 12)
+    (folder / f"{name}-images-idx3-ubyte").write_bytes(head + pixels)
+    head = bytes([0, 0, 8, 1]) + struct.pack(">I", count)
+    (folder / f"{name}-labels-idx1-ubyte").write_bytes(head + bytes(labels))
+
+
+class Training(unittest.TestCase):
+    def setUp(self):
+        self.scratch = tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self.scratch.name)
+        write_idx(self.folder, "train", 1200)
+        write_idx(self.folder, "t10k", 200)
+        code, text, error = run(
+            self.folder, "new", "lenet5", "start.onnx", "--input", "1x12x12", "--classes", 4)
+        self.assertEqual(code, 0, error)
+
+    def tearDown(self):
+        self.scratch.cleanup()
+
+    def train(self, out, *more, **options):
+        return run(self.folder, *self.arguments(out, *more), **options)
+
+    def arguments(self, out, *more):
+        return ["train", "start.onnx", out, "--data", ".", "--epochs", 3, "--threads", 1,
+                "--augment", "shift=1,noise=0.02", *more]
+
+    def test_learns_and_says_so(self):
+        code, text, error = self.train("out.onnx", "--curve", "curve")
+        self.assertEqual(code, 0, error)
+        self.assertIn("out.onnx is epoch", text)
+        self.assertEqual(text.count("validation loss"), 3)
+        rows = (self.folder / "curve.csv").read_text().splitlines()
+        self.assertEqual(len(rows), 4)
+        xml.etree.ElementTree.parse(self.folder / "curve.svg")
+        self.assertFalse((self.folder / "out.onnx.checkpoint").exists())
+        code, text, error = run(
+            self.folder, "evaluate", "out.onnx", "--data", ".", "--json")
+        self.assertEqual(code, 0, error)
+        found = json.loads(text)["evaluation"]
+        self.assertEqual(found["samples"], 200)
+        self.assertGreater(found["accuracy"], 0.95)
+        code, text, error = run(
+            self.folder, "evaluate", "out.onnx", "--data", ".", "--against", "start.onnx")
+        self.assertIn("agreement with start.onnx", text)
+
+    def test_killed_at_any_moment_it_ends_with_the_same_bytes(self):
+        self.assertEqual(self.train("undisturbed.onnx")[0], 0)
+        source = random.Random(11)
+        for kill in range(KILLS):
+            process = subprocess.Popen(
+                [PROGRAM, *map(str, self.arguments("out.onnx", "--checkpoint-seconds", "0"))],
+                cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(source.uniform(0.05, 0.8))
+            process.kill()
+            process.wait()
+        code, text, error = self.train("out.onnx", "--checkpoint-seconds", "0")
+        self.assertEqual(code, 0, error)
+        self.assertEqual(digest(self.folder / "out.onnx"), digest(self.folder / "undisturbed.onnx"))
+
+    def test_interrupted_it_says_how_to_go_on(self):
+        process = subprocess.Popen(
+            [PROGRAM, *map(str, self.arguments("out.onnx"))],
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.readline()  # An epoch is done.
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        self.assertIn("run the same command again to go on", error)
+        self.assertTrue((self.folder / "out.onnx.checkpoint").exists())
+
+    def test_bad_data_and_settings(self):
+        def start(*more):
+            return run(self.folder, "train", "start.onnx", "out.onnx", *more)
+
+        self.assertIn("no data at", start("--data", "none")[2])
+        self.assertIn("augmentation 'spin'", start("--data", ".", "--augment", "spin")[2])
+        code, _, error = run(self.folder, "new", "mlp", "three.onnx", "--input", "12x12",
+                             "--classes", 3)
+        self.assertEqual(code, 0, error)
+        code, _, error = run(self.folder, "train", "three.onnx", "out.onnx", "--data", ".")
+        self.assertEqual(code, 1)
+        self.assertIn("knows classes 0 to 2", error)
+        code, _, error = run(self.folder, "train", "start.onnx", "start.onnx", "--data", ".")
+        self.assertEqual(code, 1)
+        code, _, error = self.train("out.onnx", "--lr", 1000, "--optimizer", "sgd")
+        self.assertEqual(code, 1)
+        self.assertIn("stopped being a number", error)
+        self.assertIn("made by", error)
+
+    def test_a_disk_that_fills_up_leaves_the_checkpoint(self):
+        limit = 16 * 1024  # Less than the model, as `ulimit -f` has it.
+
+        def cap():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+        code, _, error = self.train("out.onnx", preexec_fn=cap)
+        self.assertEqual(code, 1)
+        self.assertIn("the checkpoint could not be written", error)
+        self.assertFalse((self.folder / "out.onnx").exists())
+
+    def test_distils_beside_a_control(self):
+        self.assertEqual(self.train("teacher.onnx")[0], 0)
+        code, _, error = run(self.folder, "new", "mlp", "student.onnx", "--input", "1x12x12",
+                             "--classes", 4, "--seed", 3)
+        self.assertEqual(code, 0, error)
+        code, text, error = run(
+            self.folder, "distill", "student.onnx", "small.onnx", "--teacher", "teacher.onnx",
+            "--data", ".", "--epochs", 2, "--control", "--json",
+            env={"XDG_CACHE_HOME": str(self.folder / "cache"), "PATH": "/usr/bin"})
+        self.assertEqual(code, 0, error)
+        report = json.loads(text)
+        self.assertEqual(len(report["epochs"]), 2)
+        self.assertEqual(len(report["control"]["epochs"]), 2)
+        self.assertEqual(len(list((self.folder / "cache").rglob("teacher-*"))), 1)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[2:])
