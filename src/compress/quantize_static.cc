@@ -19,10 +19,12 @@ namespace {
 
 using graph::Index;
 
+/// QLinearConv, which the runtime makes of a quantised Conv, is of this operator set.
+constexpr std::int64_t kOpsetMin = 10;
+
 /// Whether ONNX's own QuantizeLinear of this operator set can say what is needed; the runtime's
 /// (com.microsoft) always can.
 bool fits_standard(const StaticPlan& plan, std::int64_t opset) {
-  if (opset < 10) return false;
   return std::ranges::all_of(plan.tensors, [&](const PlannedTensor& tensor) {
     return (bits_of(tensor.type) == 8 || opset >= 21) && (!tensor.axis || opset >= 13);
   });
@@ -222,6 +224,13 @@ Result<void> refuse_empty(const StaticPlan& plan) {
 
 Result<QuantizationReport> quantize_static(graph::Model& model, const RangeMap& ranges,
                                            const StaticOptions& options) {
+  if (graph::opset_of(model) < kOpsetMin) {
+    auto raised = model.copy();
+    SELVAGE_RETURN_IF_ERROR(graph::upgrade_opset(raised, kOpsetMin));
+    SELVAGE_TRY(auto report, quantize_static(raised, ranges, options));
+    model = std::move(raised);
+    return report;
+  }
   Index index(model.proto().graph());
   SELVAGE_TRY(auto plan, plan_static(model, index, ranges, options));
   SELVAGE_RETURN_IF_ERROR(refuse_empty(plan));
