@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 
 # Whose unit tests run under sanitizers by default, CI included. The runtime, gRPC and Boost are not
 # instrumented: a folder that calls them joins once its run is proven free of their findings.
-ASAN_FOLDERS ?= base crypto graph media monitor
+ASAN_FOLDERS ?= base crypto graph media infer monitor serve
 TSAN_FOLDERS ?= base
 space := $(subst ,, )
 

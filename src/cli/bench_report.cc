@@ -131,7 +131,8 @@ void write_latency(std::string_view key, const HistogramSnapshot& latency, JsonW
 }
 
 std::string to_text(const BenchReport& report, const Style& style) {
-  std::string text = style(Tone::kBold, printable(report.model)) + " on " + printable(report.input) + "\n";
+  std::string text =
+      style(Tone::kBold, printable(report.model)) + " on " + printable(report.input) + "\n";
   std::string how = "  " + format_plural(report.load.latency.count, "call") + " in " +
                     fixed(std::chrono::duration<double>(report.load.elapsed).count(), 1) +
                     " s by " + format_plural(report.callers, "caller");

@@ -180,8 +180,8 @@ std::string to_text(const Comparison& comparison, const Style& style) {
   }
   const auto& best = comparison.results[comparison.recommended];
   const auto& fastest = comparison.results[comparison.fastest];
-  std::string text = style(Tone::kBold, printable(comparison.model)) + " on " + printable(comparison.input) + "\n\n" +
-                     table.to_text(style) + "\n" +
+  std::string text = style(Tone::kBold, printable(comparison.model)) + " on " +
+                     printable(comparison.input) + "\n\n" + table.to_text(style) + "\n" +
                      "For the lowest tail at the least processor time, paste into model.yaml:\n\n" +
                      yaml_block(best.setting);
   if (fastest.per_second() > kThroughputGain * best.per_second())

@@ -29,7 +29,8 @@ std::string quoted(const std::string& text) {
 /// "2 faces, 1 cat": most frequent first.
 std::string count_labels(const std::vector<infer::Box>& boxes) {
   std::map<std::string, std::uint64_t> counts;
-  for (const auto& box : boxes) ++counts[box.best.label.empty() ? "box" : printable(box.best.label)];
+  for (const auto& box : boxes)
+    ++counts[box.best.label.empty() ? "box" : printable(box.best.label)];
   std::vector<std::pair<std::string, std::uint64_t>> sorted(counts.begin(), counts.end());
   std::ranges::stable_sort(sorted, std::ranges::greater(),
                            &std::pair<std::string, std::uint64_t>::second);
@@ -111,7 +112,8 @@ struct Headline {
   std::string operator()(const infer::Regression& found) const {
     std::string text;
     for (std::size_t i = 0; i < found.values.size(); ++i)
-      text += (i == 0 ? "" : ", ") + (i < found.names.size() ? printable(found.names[i]) + " = " : "") +
+      text += (i == 0 ? "" : ", ") +
+              (i < found.names.size() ? printable(found.names[i]) + " = " : "") +
               significant(found.values[i]);
     return text;
   }

@@ -146,7 +146,7 @@ Result<compress::PruneTarget> latency_target(const std::string& text,
   SELVAGE_TRY(const auto now, options.measure(model));
   if (to_milliseconds(now) <= *wanted)
     return fail(ErrorCode::kFailedPrecondition,
-                "the model takes " + format_duration(now) + " already: nothing needs to be pruned");
+                "the model is faster than " + text + " already: nothing needs to be pruned");
   return compress::PruneTarget{.kind = PruneTargetKind::kLatency,
                                .value = *wanted / to_milliseconds(now)};
 }

@@ -205,6 +205,11 @@ class Gauge {
   Result<void> begin() {
     SELVAGE_TRY(whole_, measure(channels_.none()));
     if (whole_ > 0) return {};
+    if (target_.kind == PruneTargetKind::kMacs)
+      return fail(
+          ErrorCode::kFailedPrecondition,
+          "the multiply-accumulates cannot be counted, since sizes are open: give them with "
+          "--dim, or prune by --params");
     return fail(ErrorCode::kFailedPrecondition, "the model has nothing that could be pruned");
   }
   /// As a fraction of the whole.

@@ -143,7 +143,9 @@ class Ranking {
   /// Chooses `count` of what was added since begin(): those below a threshold, and of those equal
   /// to it the first.
   void choose(std::uint64_t count) {
-    if (count > 0) {
+    if (count == 0) {
+      engine_ = replay_;  // torch draws no numbers for a tensor that keeps everything.
+    } else {
       const auto nth = keys_.begin() + static_cast<std::ptrdiff_t>(count - 1);
       std::ranges::nth_element(keys_, nth);
       threshold_ = *nth;

@@ -7,8 +7,8 @@
 
 #include <selvage/onnx.pb.h>
 
-#include "graph/check_graph.h"
 #include "base/utf8.h"
+#include "graph/check_graph.h"
 #include "graph/names.h"
 
 namespace selvage::graph {
@@ -95,8 +95,8 @@ Result<void> ModelChecker::check_versions() const {
 
 Result<void> ModelChecker::collect_functions() {
   for (const auto& function : model_.functions()) {
-    if (function.name().empty() || !is_utf8(function.name()) ||
-        !is_utf8(function.domain()) || !is_utf8(function.overload()))
+    if (function.name().empty() || !is_utf8(function.name()) || !is_utf8(function.domain()) ||
+        !is_utf8(function.overload()))
       return fail(ErrorCode::kInvalidArgument, describe(function) + " has no valid name");
     const FunctionKey key(canonical_domain(function.domain()), function.name(),
                           function.overload());

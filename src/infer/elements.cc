@@ -91,9 +91,10 @@ Result<void> convert(const TensorView& tensor, std::vector<To>& to) {
     to.resize(values.size());
     for (std::size_t i = 0; i < values.size(); ++i) {
       if constexpr (std::is_same_v<T, std::uint16_t>) {
-        to[i] = static_cast<To>(tensor.type == DataType::kFloat16    ? float_of_half(values[i])
-                                : tensor.type == DataType::kBfloat16 ? float_of_bfloat(values[i])
-                                                                     : static_cast<float>(values[i]));
+        to[i] =
+            static_cast<To>(tensor.type == DataType::kFloat16    ? float_of_half(values[i])
+                            : tensor.type == DataType::kBfloat16 ? float_of_bfloat(values[i])
+                                                                 : static_cast<float>(values[i]));
       } else {
         to[i] = static_cast<To>(values[i]);
       }
