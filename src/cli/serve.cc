@@ -51,11 +51,12 @@ Result<serve::ServerOptions> options_of(const Chosen& chosen) {
   return options;
 }
 
-// Waits until every model is ready or has failed, and says which.
+// Waits until every model is ready or has failed, and says which failed. Unknown are those that
+// nobody asked for.
 void report_models(infer::ModelRepository& repository, Output& output) {
   while (!repository.ready() && !interrupted()) std::this_thread::sleep_for(milliseconds(5));
   for (const auto& entry : repository.index())
-    if (entry.state != infer::ModelState::kReady && !entry.reason.empty())
+    if (entry.state != infer::ModelState::kReady && entry.state != infer::ModelState::kUnknown)
       output.note("model " + entry.name + " " + entry.version + " is not served: " + entry.reason);
 }
 
