@@ -6,6 +6,13 @@
 #include <utility>
 
 namespace selvage::serve {
+namespace {
+
+std::unexpected<Error> used_up() {
+  return fail(ErrorCode::kResourceExhausted, "too many bytes are in flight: try again later");
+}
+
+}  // namespace
 
 BodyBudget::~BodyBudget() {
   for (const auto& block : kept_) std::free(block.memory);
@@ -38,6 +45,12 @@ void BodyBudget::give(Block block) {
   std::free(block.memory);
 }
 
+Result<void> BudgetShare::add(std::uint64_t bytes) {
+  if (!budget_->take(bytes)) return used_up();
+  bytes_ += bytes;
+  return {};
+}
+
 Body::Body(Body&& other) noexcept
     : budget_(other.budget_),
       memory_(std::exchange(other.memory_, nullptr)),
@@ -68,8 +81,7 @@ bool Body::take_kept(std::uint64_t capacity) {
 
 Result<void> Body::grow(std::size_t capacity) {
   const std::size_t more = capacity - capacity_;
-  if (!budget_->take(more))
-    return fail(ErrorCode::kResourceExhausted, "too many bytes are in flight: try again later");
+  if (!budget_->take(more)) return used_up();
   auto* const memory = static_cast<std::byte*>(std::realloc(memory_, capacity));
   if (!memory) {
     budget_->give(more);

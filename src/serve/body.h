@@ -8,13 +8,14 @@
 #include <mutex>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
 
 namespace selvage::serve {
 
-/// How many bytes all bodies in flight may take together. Synchronised; outlives the bodies.
+/// How many bytes all messages in flight may take together. Synchronised; outlives the bodies.
 ///
 /// Some memory of bodies that have ended is kept for the next ones: the first touch of fresh pages
 /// costs more than copying into them.
@@ -55,6 +56,32 @@ class BodyBudget {
   std::size_t kept_bytes_ = 0;
 };
 
+/// A part of the budget for other memory that messages cost: tensors made of JSON, decoded
+/// pictures, answers that wait to be read. Given back when destroyed. Movable, confined.
+class BudgetShare {
+ public:
+  explicit BudgetShare(BodyBudget& budget) : budget_(&budget) {}
+  BudgetShare(BudgetShare&& other) noexcept
+      : budget_(other.budget_), bytes_(std::exchange(other.bytes_, 0)) {}
+  BudgetShare& operator=(BudgetShare&& other) noexcept {
+    std::swap(budget_, other.budget_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~BudgetShare() { budget_->give(bytes_); }
+
+  /// kResourceExhausted when the budget is used up.
+  [[nodiscard]] Result<void> add(std::uint64_t bytes);
+  void give(std::uint64_t bytes) {
+    budget_->give(bytes);
+    bytes_ -= bytes;
+  }
+
+ private:
+  BodyBudget* budget_;
+  std::uint64_t bytes_ = 0;
+};
+
 /// Movable, confined. Grows in place where the system can (realloc of large blocks moves pages, not
 /// bytes). Byte `aligned_at` of the content lies at a multiple of kAlignment, so that tensors
 /// behind a JSON header can be read where they are.
@@ -84,6 +111,7 @@ class Body {
     return {reinterpret_cast<const char*>(bytes().data()), size_};
   }
   [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] BodyBudget& budget() const { return *budget_; }
 
  private:
   static constexpr std::size_t kFirstBytes = 64u

@@ -21,11 +21,23 @@ class FakeBackend final : public Backend {
   void release() {
     held_ = false;
     std::vector<Waiting> waiting;
+    std::vector<infer::PredictionCallback> predictions;
     {
       const std::lock_guard lock(mutex_);
       waiting.swap(waiting_);
+      predictions.swap(predictions_);
     }
     for (auto& [request, callback] : waiting) answer(std::move(request), std::move(callback));
+    for (auto& callback : predictions)
+      callback(fail(ErrorCode::kUnavailable, "the prediction was held too long"));
+  }
+  /// The same for the request that came last, before the others.
+  void release_last() {
+    std::unique_lock lock(mutex_);
+    auto [request, callback] = std::move(waiting_.back());
+    waiting_.pop_back();
+    lock.unlock();
+    answer(std::move(request), std::move(callback));
   }
   [[nodiscard]] int cancelled() const { return cancelled_; }
   [[nodiscard]] int submitted() const { return submitted_; }
@@ -69,6 +81,20 @@ class FakeBackend final : public Backend {
     if (auto known = check(request.model, request.version); !known) {
       callback(std::unexpected(std::move(known).error()));
       return nullptr;
+    }
+    if (held_) {
+      ++submitted_;
+      const std::lock_guard lock(mutex_);
+      predictions_.push_back(std::move(callback));
+      return [this] {
+        ++cancelled_;
+        std::vector<infer::PredictionCallback> predictions;
+        {
+          const std::lock_guard inner(mutex_);
+          predictions.swap(predictions_);
+        }
+        for (auto& one : predictions) one(fail(ErrorCode::kCancelled, "the request was cancelled"));
+      };
     }
     const auto& picture = std::get<media::PictureView>(request.input);
     infer::PredictionResponse response{.model = request.model, .version = "1"};
@@ -175,6 +201,7 @@ class FakeBackend final : public Backend {
   std::atomic<int> submitted_{0};
   mutable std::mutex mutex_;
   std::vector<Waiting> waiting_;
+  std::vector<infer::PredictionCallback> predictions_;
   std::string last_id_;
 };
 

@@ -260,7 +260,7 @@ const std::array kMethods = {
     GrpcMethod{"/inference.GRPCInferenceService/ModelInfer", GrpcShape::kUnary, false,
                handle_model_infer},
     GrpcMethod{"/inference.GRPCInferenceService/ModelStreamInfer", GrpcShape::kBothStreams, false,
-               handle_stream_infer},
+               handle_stream_infer, refuse_stream_infer},
     GrpcMethod{"/inference.GRPCInferenceService/ServerLive", GrpcShape::kUnary, true,
                answer<server_live, inference::ServerLiveRequest>},
     GrpcMethod{"/inference.GRPCInferenceService/ServerReady", GrpcShape::kUnary, true,

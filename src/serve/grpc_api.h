@@ -34,6 +34,8 @@ struct GrpcMethod {
   bool is_public = false;  ///< Needs no token: probes.
   void (*handle)(Services& services, grpc::ByteBuffer message,
                  std::shared_ptr<GrpcExchange> exchange) = nullptr;
+  /// Of a stream: an error as an answer.
+  grpc::ByteBuffer (*refuse)(const Error& error) = nullptr;
 };
 
 /// Null for a path that is none of ours.
@@ -44,5 +46,6 @@ void handle_model_infer(Services& services, grpc::ByteBuffer message,
 /// The same with ModelStreamInferResponse as answer, in which errors are data.
 void handle_stream_infer(Services& services, grpc::ByteBuffer message,
                          std::shared_ptr<GrpcExchange> exchange);
+[[nodiscard]] grpc::ByteBuffer refuse_stream_infer(const Error& error);
 
 }  // namespace selvage::serve

@@ -1,17 +1,60 @@
 #include "serve/grpc_call.h"
 
 #include <utility>
+#include <vector>
 
 #include "serve/error_map.h"
+#include "serve/thread_name.h"
 
 namespace selvage::serve {
 namespace {
+
+// Smaller answers are not counted, so that errors and probes go out whatever happens.
+constexpr std::size_t kCountedBytesMin = 16u << 10;
+
+std::size_t counted(const grpc::ByteBuffer& answer) {
+  const std::size_t bytes = answer.Length();
+  return bytes < kCountedBytesMin ? 0 : bytes;
+}
 
 grpc::Status to_status(const Error& error) {
   return {static_cast<grpc::StatusCode>(grpc_status(error.code)), error.message};
 }
 
 }  // namespace
+
+CallWatch::CallWatch(std::chrono::milliseconds interval)
+    : interval_(interval), thread_(start_thread("grpc-watch", [this] { run(); })) {}
+
+CallWatch::~CallWatch() {
+  const std::lock_guard lock(mutex_);
+  stopping_ = true;
+  stop_asked_.notify_all();
+}
+
+void CallWatch::add(GrpcCall& call) {
+  const std::lock_guard lock(mutex_);
+  calls_.insert(&call);
+}
+
+void CallWatch::remove(GrpcCall& call) {
+  const std::lock_guard lock(mutex_);
+  calls_.erase(&call);
+}
+
+void CallWatch::run() {
+  std::unique_lock lock(mutex_);
+  while (!stop_asked_.wait_for(lock, interval_, [this] { return stopping_; })) {
+    std::vector<std::shared_ptr<GrpcCall>> calls;
+    for (auto* call : calls_)
+      if (auto alive = call->weak_from_this().lock()) calls.push_back(std::move(alive));
+    lock.unlock();
+    const auto now = std::chrono::steady_clock::now();
+    for (const auto& call : calls) call->check(now);
+    calls.clear();  // Perhaps the last that held one, which then wants to be removed.
+    lock.lock();
+  }
+}
 
 void CallTag::run(void* tag, bool ok) {
   auto& self = *static_cast<CallTag*>(tag);
@@ -23,14 +66,15 @@ void CallTag::run(void* tag, bool ok) {
 // A request's way back. On a stream there are several at once, each with its own cancellation.
 class GrpcCall::Exchange final : public GrpcExchange {
  public:
-  explicit Exchange(std::shared_ptr<GrpcCall> call) : call_(std::move(call)) {}
+  Exchange(std::shared_ptr<GrpcCall> call, std::size_t number)
+      : call_(std::move(call)), number_(number) {}
   void reply(Result<grpc::ByteBuffer> answer) override {
     {
       const std::lock_guard lock(call_->mutex_);
       answered_ = true;
       call_->cancels_.erase(this);
     }
-    call_->take(std::move(answer));
+    call_->take(number_, std::move(answer));
   }
   void on_leave(Cancel cancel) override {
     {
@@ -53,14 +97,33 @@ class GrpcCall::Exchange final : public GrpcExchange {
 
  private:
   const std::shared_ptr<GrpcCall> call_;
+  const std::size_t number_;
   bool answered_ = false;  // Guarded by the call's mutex.
 };
 
 GrpcCall::GrpcCall(CallHome& home, grpc::ServerCompletionQueue& queue)
-    : home_(home), queue_(queue) {}
+    : home_(home), queue_(queue), share_(home.services.bodies) {}
 
 GrpcCall::~GrpcCall() {
-  if (counted_) --home_.in_flight;
+  if (!counted_) return;
+  home_.watch.remove(*this);
+  home_.in_flight -= requests_;
+  --home_.open;
+}
+
+void GrpcCall::check(Time now) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (now < deadline_) return;
+    deadline_ = Time::max();
+  }
+  context_.TryCancel();
+}
+
+void GrpcCall::allow(std::size_t bytes) {
+  const auto& limits = home_.limits;
+  deadline_ = std::chrono::steady_clock::now() + limits.patience +
+              std::chrono::seconds(bytes / limits.bytes_per_second_min);
 }
 
 void* GrpcCall::tag(CallTag& of, void (GrpcCall::*then)(bool)) {
@@ -84,12 +147,15 @@ void GrpcCall::arrived(bool ok) {
   wait(home_, queue_);
   started_ = std::chrono::steady_clock::now();
   counted_ = true;
-  const std::uint32_t others = home_.in_flight++;
+  const std::uint32_t others = home_.open++;
+  home_.watch.add(*this);
   method_ = find_method(context_.method());
   if (const auto status = admit(); !status.ok()) return finish(status);
-  if (others >= home_.limits.calls_max)
+  if (others >= home_.limits.open_calls_max)
     return finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls: try again later"});
   const std::lock_guard lock(mutex_);
+  // A stream may be silent for as long as it likes.
+  if (method_->shape == GrpcShape::kUnary) deadline_ = started_ + home_.limits.message_time_max;
   read_more();
 }
 
@@ -113,64 +179,86 @@ void GrpcCall::read_more() {
 
 void GrpcCall::read(bool ok) {
   grpc::ByteBuffer message;
+  std::size_t number = 0;
   const bool streams = method_->shape == GrpcShape::kBothStreams;
   {
     const std::lock_guard lock(mutex_);
     reading_ = false;
     half_closed_ = !ok;
+    if (!streams) deadline_ = Time::max();
     if (ok) {
       message.Swap(&incoming_);
+      ++requests_;
+    }
+    if (streams && ok) {
+      number = first_ + answers_.size();
+      answers_.emplace_back();
       ++unanswered_;
-      if (streams && unanswered_ < home_.limits.stream_requests_max) read_more();
+      if (answers_.size() < home_.limits.stream_requests_max) read_more();
     } else if (streams) {
       advance_stream();
     }
   }
-  if (ok) {
-    method_->handle(home_.services, std::move(message),
-                    std::make_shared<Exchange>(shared_from_this()));
-  } else if (!streams) {
-    finish({grpc::StatusCode::INVALID_ARGUMENT, "the request is missing or too large"});
+  if (!ok) {
+    if (!streams)
+      finish({grpc::StatusCode::INVALID_ARGUMENT, "the request is missing or too large"});
+    return;
   }
+  const auto exchange = std::make_shared<Exchange>(shared_from_this(), number);
+  if (home_.in_flight++ < home_.limits.calls_max)
+    return method_->handle(home_.services, std::move(message), exchange);
+  exchange->reply(fail(ErrorCode::kResourceExhausted, "too many calls: try again later"));
 }
 
-void GrpcCall::take(Result<grpc::ByteBuffer> answer) {
+void GrpcCall::take(std::size_t number, Result<grpc::ByteBuffer> answer) {
   if (method_->shape == GrpcShape::kUnary) return take_unary(std::move(answer));
+  if (!answer) answer = method_->refuse(answer.error());
   const std::lock_guard lock(mutex_);
+  if (auto kept = share_.add(counted(*answer)); !kept) answer = method_->refuse(kept.error());
   --unanswered_;
-  if (answer) outgoing_.push_back(*std::move(answer));
-  if (!reading_ && !half_closed_ && !gone_) read_more();
+  answers_[number - first_] = *std::move(answer);
   advance_stream();
 }
 
 void GrpcCall::take_unary(Result<grpc::ByteBuffer> answer) {
   if (!answer) return finish(to_status(answer.error()));
+  if (auto kept = share_.add(counted(*answer)); !kept) return finish(to_status(kept.error()));
   {
     const std::lock_guard lock(mutex_);
     if (std::exchange(done_, true)) return;
+    allow(answer->Length());
   }
   stream_.WriteAndFinish(*answer, grpc::WriteOptions(), grpc::Status::OK,
                          tag(finished_, &GrpcCall::finished));
 }
 
-// One write at a time; the stream ends when the client has said all and has all answers.
+// One write at a time, in the order of the requests; the stream ends when the client has said all
+// and has all answers.
 void GrpcCall::advance_stream() {
   if (writing_ || done_) return;
-  if (gone_) outgoing_.clear();
-  if (!outgoing_.empty()) {
+  if (!gone_ && !answers_.empty() && answers_.front()) {
     writing_ = true;
-    stream_.Write(outgoing_.front(), tag(wrote_, &GrpcCall::wrote));
+    allow(answers_.front()->Length());
+    stream_.Write(*answers_.front(), tag(wrote_, &GrpcCall::wrote));
     return;
   }
   if (unanswered_ > 0 || !(half_closed_ || gone_)) return;
   done_ = true;
+  allow(0);
   stream_.Finish(grpc::Status::OK, tag(finished_, &GrpcCall::finished));
 }
 
 void GrpcCall::wrote(bool) {
   const std::lock_guard lock(mutex_);
   writing_ = false;
-  outgoing_.pop_front();
+  deadline_ = Time::max();
+  share_.give(counted(*answers_.front()));
+  answers_.pop_front();
+  ++first_;
+  --requests_;
+  --home_.in_flight;
+  // A client that does not read is not read from either.
+  if (!reading_ && !half_closed_ && !gone_) read_more();
   advance_stream();
 }
 
@@ -179,6 +267,7 @@ void GrpcCall::finish(const grpc::Status& status) {
     const std::lock_guard lock(mutex_);
     if (std::exchange(done_, true)) return;
     status_ = status.error_code();
+    allow(0);
   }
   stream_.Finish(status, tag(finished_, &GrpcCall::finished));
 }

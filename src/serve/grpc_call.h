@@ -4,10 +4,14 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <thread>
 #include <unordered_map>
+#include <unordered_set>
 
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server_builder.h>
@@ -18,16 +22,40 @@
 
 namespace selvage::serve {
 
+class GrpcCall;
+
+/// Ends the calls whose clients neither send nor read. Synchronised.
+class CallWatch {
+ public:
+  explicit CallWatch(std::chrono::milliseconds interval);
+  ~CallWatch();
+  CallWatch(const CallWatch&) = delete;
+  CallWatch& operator=(const CallWatch&) = delete;
+
+  void add(GrpcCall& call);
+  void remove(GrpcCall& call);
+
+ private:
+  void run();
+
+  const std::chrono::milliseconds interval_;
+  std::mutex mutex_;  // Guards the two below.
+  std::unordered_set<GrpcCall*> calls_;
+  bool stopping_ = false;
+  std::condition_variable stop_asked_;
+  std::jthread thread_;
+};
+
 /// What the calls of a server share.
 struct CallHome {
   const GrpcLimits& limits;
   Services& services;
   AccessLog* log;
-  std::atomic<std::uint32_t>& in_flight;
+  CallWatch& watch;
+  std::atomic<std::uint32_t>& open;       ///< Calls.
+  std::atomic<std::uint32_t>& in_flight;  ///< Requests whose answer has not gone out.
   grpc::AsyncGenericService service = {};
 };
-
-class GrpcCall;
 
 /// An operation under way keeps its call alive.
 struct CallTag {
@@ -47,7 +75,11 @@ class GrpcCall : public std::enable_shared_from_this<GrpcCall> {
   GrpcCall(const GrpcCall&) = delete;
   GrpcCall& operator=(const GrpcCall&) = delete;
 
+  /// Cancels the call when it is overdue. On any thread.
+  void check(std::chrono::steady_clock::time_point now);
+
  private:
+  using Time = std::chrono::steady_clock::time_point;
   class Exchange;
 
   void arrived(bool ok);
@@ -57,11 +89,14 @@ class GrpcCall : public std::enable_shared_from_this<GrpcCall> {
   void left(bool ok);  ///< The call is over, or was cancelled: gRPC says so in either case.
 
   [[nodiscard]] grpc::Status admit() const;
-  void read_more();
-  void take(Result<grpc::ByteBuffer> answer);
+  void take(std::size_t number, Result<grpc::ByteBuffer> answer);
   void take_unary(Result<grpc::ByteBuffer> answer);
-  void advance_stream();  ///< With mutex_ held.
   void finish(const grpc::Status& status);
+  // With mutex_ held:
+  void read_more();
+  void advance_stream();
+  /// The time in which a client must have read an answer.
+  void allow(std::size_t bytes);
   [[nodiscard]] void* tag(CallTag& of, void (GrpcCall::*then)(bool));
 
   CallHome& home_;
@@ -71,12 +106,17 @@ class GrpcCall : public std::enable_shared_from_this<GrpcCall> {
   CallTag arrived_, read_, wrote_, finished_, left_;
   const GrpcMethod* method_ = nullptr;
   bool counted_ = false;
-  std::chrono::steady_clock::time_point started_;
+  Time started_;
 
-  std::mutex mutex_;
+  std::mutex mutex_;  // Guards everything below.
   grpc::ByteBuffer incoming_;
-  std::deque<grpc::ByteBuffer> outgoing_;  // Of a stream.
-  std::uint32_t unanswered_ = 0;
+  // Of a stream: one for each request, in their order, from the first whose answer is not written.
+  std::deque<std::optional<grpc::ByteBuffer>> answers_;
+  std::size_t first_ = 0;         // The number of answers_.front().
+  std::uint32_t unanswered_ = 0;  // Of them, those that are still empty.
+  std::uint32_t requests_ = 0;    // Of this call, in home_.in_flight.
+  BudgetShare share_;             // For answers that wait to be read.
+  Time deadline_ = Time::max();   // For what the client has to do next.
   bool reading_ = false, writing_ = false, half_closed_ = false, done_ = false, gone_ = false;
   std::unordered_map<const Exchange*, Cancel> cancels_;  // Of requests without an answer.
   int status_ = 0;

@@ -1,4 +1,5 @@
 // ModelInfer and ModelStreamInfer.
+#include <algorithm>
 #include <utility>
 
 #include "inference.pb.h"
@@ -83,6 +84,10 @@ Result<Tensor> from_contents(DataType type, const Shape& shape, const InferTenso
 Result<void> add_typed(InferCallBuilder& builder, const InferCallBuilder::InputHead& head,
                        const InferTensorContents& contents) {
   SELVAGE_TRY(const DataType type, InferCallBuilder::check(head));
+  // As many as there are, or the tensor is not made.
+  SELVAGE_RETURN_IF_ERROR(builder.reserve(
+      type, std::min<std::uint64_t>(contents.ByteSizeLong(),
+                                    static_cast<std::uint64_t>(*element_count(head.shape)))));
   auto tensor = from_contents(type, head.shape, contents);
   if (!tensor)
     return std::unexpected(std::move(tensor).error().with_context("input '" + head.name + "'"));
@@ -118,7 +123,7 @@ Result<void> add_inputs(InferCallBuilder& builder, const InferMessage& message) 
 }
 
 Result<InferCall> to_call(Services& services, const std::shared_ptr<const InferMessage>& message) {
-  InferCallBuilder builder(services.shared);
+  InferCallBuilder builder(services.shared, services.bodies);
   builder.storage().message = message;
   const auto& head = message->head;
   auto& request = builder.call().request;
@@ -153,7 +158,13 @@ void append_field_head(std::string& to, unsigned field, std::uint64_t bytes) {
   append_varint(to, bytes);
 }
 
-std::string head_of(const FinishedResponse& finished) {
+// Clients of streams look for it: of models with many answers to a request, it marks the last one.
+// Ours have one.
+void mark_final(ModelInferResponse& message) {
+  (*message.mutable_parameters())["triton_final_response"].set_bool_param(true);
+}
+
+ModelInferResponse head_of(const FinishedResponse& finished) {
   ModelInferResponse message;
   message.set_model_name(finished.response.model);
   message.set_model_version(finished.response.version);
@@ -167,7 +178,7 @@ std::string head_of(const FinishedResponse& finished) {
       (*to.mutable_parameters())["shared_memory_byte_size"].set_int64_param(
           static_cast<std::int64_t>(*output.in_region));
   }
-  return message.SerializeAsString();
+  return message;
 }
 
 // Bytes that stay where they are until gRPC has sent them.
@@ -181,10 +192,12 @@ grpc::Slice borrow(std::span<const std::byte> bytes, const std::shared_ptr<const
 // outputs instead of copying them.
 class ResponseWriter {
  public:
-  explicit ResponseWriter(std::shared_ptr<const FinishedResponse> finished)
+  ResponseWriter(std::shared_ptr<const FinishedResponse> finished, GrpcShape shape)
       : finished_(std::move(finished)) {
     constexpr unsigned kRawOutputContents = 6;
-    head_ = head_of(*finished_);
+    auto head = head_of(*finished_);
+    if (shape == GrpcShape::kBothStreams) mark_final(head);
+    head_ = head.SerializeAsString();
     bytes_ = head_.size();
     for (const auto& output : finished_->outputs) {
       std::string field;
@@ -225,12 +238,13 @@ grpc::ByteBuffer stream_error(const std::string& id, const Error& error) {
   inference::ModelStreamInferResponse message;
   message.set_error_message(error.message);
   message.mutable_infer_response()->set_id(id);
+  mark_final(*message.mutable_infer_response());
   return to_buffer(message);
 }
 
 grpc::ByteBuffer stream_response(std::shared_ptr<const FinishedResponse> finished) {
   constexpr unsigned kInferResponse = 2;
-  ResponseWriter writer(std::move(finished));
+  ResponseWriter writer(std::move(finished), GrpcShape::kBothStreams);
   std::string head;
   append_field_head(head, kInferResponse, writer.bytes());
   return writer.write(std::move(head));
@@ -265,7 +279,7 @@ void handle_model_infer(Services& services, grpc::ByteBuffer buffer,
   // It may answer before it returns, and that would be the last that holds the exchange.
   infer(services, *message, *exchange, [exchange](auto finished) {
     if (!finished) return exchange->reply(std::unexpected(std::move(finished).error()));
-    exchange->reply(ResponseWriter(*std::move(finished)).write());
+    exchange->reply(ResponseWriter(*std::move(finished), GrpcShape::kUnary).write());
   });
 }
 
@@ -277,6 +291,10 @@ void handle_stream_infer(Services& services, grpc::ByteBuffer buffer,
     exchange->reply(finished ? stream_response(*std::move(finished))
                              : stream_error(id, finished.error()));
   });
+}
+
+grpc::ByteBuffer refuse_stream_infer(const Error& error) {
+  return stream_error("", error);
 }
 
 }  // namespace selvage::serve

@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kWaitingCalls = 8;  // On each queue, so that bursts find one.
 constexpr std::uint64_t kPemBytesMax = 1u << 20;
+constexpr std::chrono::milliseconds kWatchIntervalMax{5'000};
 // A tensor should arrive in few frames, and without waiting for credit on the way: HTTP/2's own
 // sizes, 16 KB and 64 KB, are for pages.
 constexpr int kFrameBytes = 1 << 20;
@@ -59,10 +60,13 @@ std::string address_of(const std::string& host, std::uint16_t port) {
 
 struct GrpcServer::State {
   State(const GrpcServerOptions& o, Services& services, AccessLog* log)
-      : options(o), home{options.limits, services, log, in_flight} {}
+      : options(o),
+        watch(std::min(options.limits.patience / 2, kWatchIntervalMax)),
+        home{options.limits, services, log, watch, open, in_flight} {}
 
   const GrpcServerOptions options;
-  std::atomic<std::uint32_t> in_flight{0};
+  std::atomic<std::uint32_t> open{0}, in_flight{0};
+  CallWatch watch;
   CallHome home;
   int port = 0;
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
@@ -85,6 +89,10 @@ struct GrpcServer::State {
                                static_cast<int>(limits.calls_per_connection));
     builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE,
                                static_cast<int>(limits.metadata_bytes_max));
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS,
+                               static_cast<int>(limits.idle_max.count()));
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
+                               static_cast<int>(limits.ping_interval.count()));
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kFrameBytes);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kCreditBytes);
     builder.SetResourceQuota(grpc::ResourceQuota("selvage").Resize(limits.memory_bytes));
@@ -116,7 +124,7 @@ struct GrpcServer::State {
     server->Shutdown(std::chrono::system_clock::now() + deadline);
     // Calls whose answer is still due may not find their queue closed. They have been cancelled,
     // and the backend answers every request.
-    while (in_flight > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    while (open > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     for (auto& queue : queues) queue->Shutdown();
     threads.clear();  // Joins, once the queues are empty.
     server.reset();

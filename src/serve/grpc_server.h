@@ -18,10 +18,17 @@ namespace selvage::serve {
 struct GrpcLimits {
   std::uint64_t message_bytes_max = 64u << 20;
   std::uint32_t metadata_bytes_max = 16u << 10;
-  std::uint32_t calls_max = 1'024;           ///< In flight; beyond: RESOURCE_EXHAUSTED.
+  std::uint32_t calls_max = 1'024;           ///< Requests in flight; beyond: RESOURCE_EXHAUSTED.
+  std::uint32_t open_calls_max = 8'192;      ///< Silent streams included; beyond: the same.
   std::uint32_t calls_per_connection = 256;  ///< Clients queue beyond.
-  std::uint32_t stream_requests_max = 64;    ///< Unanswered on one stream, before reading pauses.
-  std::uint64_t memory_bytes = 1u << 30;     ///< For gRPC's own buffers.
+  std::uint32_t stream_requests_max = 64;    ///< Whose answers are not read, before reading pauses.
+  std::chrono::milliseconds message_time_max{75'000};  ///< Until a unary call has sent its message.
+  std::chrono::milliseconds patience{10'000};          ///< For reading an answer, beside...
+  std::uint64_t bytes_per_second_min = 16u
+                                       << 10;   ///< ...the time that its size takes at this rate.
+  std::chrono::milliseconds idle_max{300'000};  ///< Of a connection without calls.
+  std::chrono::milliseconds ping_interval{300'000};  ///< Where calls are silent: clients vanish.
+  std::uint64_t memory_bytes = 1u << 30;             ///< For gRPC's own buffers.
 };
 
 struct GrpcServerOptions {

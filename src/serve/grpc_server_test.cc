@@ -6,11 +6,15 @@
 #include <fstream>
 #include <thread>
 
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/impl/codegen/client_unary_call.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "health.pb.h"
@@ -245,6 +249,149 @@ TEST_F(GrpcServerTest, CallsAreBounded) {
     std::this_thread::sleep_for(milliseconds(10));
   EXPECT_EQ(infer(request()).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   backend_.release();
+}
+
+// A stream of requests as a client has it that says what it does when.
+class Stream {
+ public:
+  explicit Stream(const std::shared_ptr<grpc::Channel>& channel) : stub_(channel) {
+    stream_ =
+        stub_.PrepareCall(&context_, "/inference.GRPCInferenceService/ModelStreamInfer", &queue_);
+    stream_->StartCall(nullptr);
+    EXPECT_TRUE(next());
+  }
+  ~Stream() {
+    context_.TryCancel();
+    grpc::Status status;
+    stream_->Finish(&status, nullptr);
+    queue_.Shutdown();
+    void* tag = nullptr;
+    bool ok = false;
+    while (queue_.Next(&tag, &ok)) {
+    }
+  }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  // Whether the server took it soon.
+  bool write(const inference::ModelInferRequest& request) {
+    stream_->Write(to_buffer(request), nullptr);
+    return next();
+  }
+  inference::ModelStreamInferResponse read() {
+    grpc::ByteBuffer bytes;
+    inference::ModelStreamInferResponse reply;
+    stream_->Read(&bytes, nullptr);
+    EXPECT_TRUE(next() && parse_message(bytes, reply));
+    return reply;
+  }
+
+ private:
+  bool next() {
+    void* tag = nullptr;
+    bool ok = false;
+    const auto end = std::chrono::system_clock::now() + seconds(2);
+    return queue_.AsyncNext(&tag, &ok, end) == grpc::CompletionQueue::GOT_EVENT && ok;
+  }
+
+  grpc::ClientContext context_;
+  grpc::CompletionQueue queue_;
+  grpc::GenericStub stub_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;
+};
+
+TEST_F(GrpcServerTest, AStreamIsAnsweredInTheOrderOfItsRequests) {
+  backend_.hold();
+  Stream stream(channel_);
+  for (const auto* id : {"a", "b", "c"}) {
+    auto made = request();
+    made.set_id(id);
+    EXPECT_TRUE(stream.write(made));
+  }
+  for (int i = 0; i < 500 && backend_.submitted() < 3; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  backend_.release_last();
+  backend_.release();
+  for (const auto* id : {"a", "b", "c"}) {
+    const auto reply = stream.read();
+    EXPECT_EQ(reply.infer_response().id(), id);
+    EXPECT_TRUE(reply.infer_response().parameters().at("triton_final_response").bool_param());
+  }
+}
+
+TEST_F(GrpcServerTest, AClientThatDoesNotReadIsNotReadFrom) {
+  start({.stream_requests_max = 4});
+  Stream stream(channel_);
+  const auto large = request(250'000);
+  int written = 0;
+  while (written < 100 && stream.write(large)) ++written;
+  EXPECT_LT(written, 100);
+  EXPECT_LT(backend_.submitted(), 60);  // What HTTP/2's window lets through, and four.
+}
+
+TEST_F(GrpcServerTest, AnswersThatNobodyReadsEnd) {
+  start({.patience = milliseconds(300), .bytes_per_second_min = 1u << 30});
+  {
+    Stream stream(channel_);
+    const auto large = request(250'000);
+    for (int i = 0; i < 30 && stream.write(large); ++i) {
+    }
+    for (int i = 0; i < 500 && budget_.used() > 0; ++i)
+      std::this_thread::sleep_for(milliseconds(10));
+    EXPECT_EQ(budget_.used(), 0u);
+  }
+}
+
+// Four connections could open as many calls as there may be requests, and never send one.
+TEST_F(GrpcServerTest, SilentCallsDoNotKeepOthersOut) {
+  start({.calls_max = 2, .message_time_max = milliseconds(500), .patience = milliseconds(300)});
+  std::vector<std::unique_ptr<Stream>> silent;
+  for (int i = 0; i < 4; ++i) silent.push_back(std::make_unique<Stream>(channel_));
+  EXPECT_TRUE(infer(request()).ok());
+
+  grpc::GenericStub stub(channel_);
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  const auto call = stub.PrepareCall(&context, kInfer, &queue);
+  grpc::Status status;
+  call->StartCall(nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  call->Finish(&status, nullptr);
+  const auto end = std::chrono::system_clock::now() + seconds(10);
+  ASSERT_EQ(queue.AsyncNext(&tag, &ok, end), grpc::CompletionQueue::GOT_EVENT)
+      << "a call without a message stays for ever";
+  EXPECT_FALSE(status.ok());
+}
+
+TEST_F(GrpcServerTest, IdleConnectionsEnd) {
+  start({.idle_max = milliseconds(300)});
+  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(server_->port());
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  const std::string hello("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
+  ASSERT_EQ(::send(fd, hello.data(), hello.size(), 0), 33);
+  pollfd wait{fd, POLLIN, 0};
+  char buffer[1024];
+  ssize_t got = 1;
+  while (got > 0 && ::poll(&wait, 1, 10'000) > 0) got = ::recv(fd, buffer, sizeof(buffer), 0);
+  EXPECT_EQ(got, 0) << "it is still open";
+  ::close(fd);
+}
+
+TEST_F(GrpcServerTest, OpenCallsAreBounded) {
+  start({.open_calls_max = 2});
+  const Stream one(channel_), two(channel_);
+  grpc::Status status;
+  for (int i = 0; i < 100 && status.ok(); ++i) {
+    status = infer(request());
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
 TEST_F(GrpcServerTest, StopLetsCallsEnd) {

@@ -18,11 +18,16 @@ Error about_output(std::string_view name, Error error) {
   return std::move(error).with_context("output '" + std::string(name) + "'");
 }
 
+constexpr std::size_t kSequenceIdBytesMax = 128;  // As Triton's. It outlives the request.
+
 Result<infer::SequenceId> sequence_of(const Parameters& parameters) {
   const auto* value = parameters.find("sequence_id");
   if (!value) return infer::SequenceId();
   if (const auto* text = std::get_if<std::string>(value)) {
     if (text->empty()) return infer::SequenceId();
+    if (text->size() > kSequenceIdBytesMax)
+      return fail(ErrorCode::kInvalidArgument, "parameter 'sequence_id' has at most " +
+                                                   std::to_string(kSequenceIdBytesMax) + " bytes");
     return infer::SequenceId(*text);
   }
   SELVAGE_TRY(const auto number, parameters.size("sequence_id"));
@@ -101,10 +106,18 @@ Result<DataType> InferCallBuilder::check(const InputHead& head) {
   return *type;
 }
 
+Result<void> InferCallBuilder::reserve(DataType type, std::uint64_t count) {
+  return storage_->share.add(count *
+                             (type == DataType::kString ? sizeof(std::string) : bits_of(type) / 8));
+}
+
 Result<void> InferCallBuilder::add_input(const InputHead& head, Tensor tensor) {
   if (call_.request.inputs.size() == kTensorsMax)
     return fail(ErrorCode::kInvalidArgument,
                 "more than " + std::to_string(kTensorsMax) + " inputs");
+  std::uint64_t text_bytes = 0;
+  for (const std::string& text : tensor.strings()) text_bytes += text.size();
+  SELVAGE_RETURN_IF_ERROR(storage_->share.add(text_bytes));
   storage_->tensors.push_back(std::move(tensor));
   call_.request.inputs.push_back({head.name, storage_->tensors.back().view()});
   return {};
@@ -115,6 +128,11 @@ Result<void> InferCallBuilder::add_input(const InputHead& head, std::span<const 
     return fail(ErrorCode::kInvalidArgument,
                 "more than " + std::to_string(kTensorsMax) + " inputs");
   SELVAGE_TRY(const DataType type, check(head));
+  if (type == DataType::kString) {
+    // More elements than there are lengths, of four bytes, are refused before they take memory.
+    const auto count = static_cast<std::uint64_t>(*element_count(head.shape));
+    SELVAGE_RETURN_IF_ERROR(reserve(type, std::min<std::uint64_t>(count, raw.size() / 4)));
+  }
   storage_->shapes.push_back(head.shape);
   auto tensor = read_binary(type, storage_->shapes.back(), raw);
   if (!tensor) return std::unexpected(about_input(head.name, std::move(tensor).error()));

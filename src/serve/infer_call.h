@@ -30,6 +30,9 @@ struct WantedOutput {
 
 /// Owns what the request's views point into. Addresses of `shapes` and `tensors` are stable.
 struct InferStorage {
+  explicit InferStorage(BodyBudget& budget) : share(budget) {}
+
+  BudgetShare share;  ///< For `tensors`.
   std::optional<Body> body;
   std::shared_ptr<const void> message;  ///< gRPC's, instead of a body.
   std::deque<Shape> shapes;
@@ -43,12 +46,12 @@ struct InferCall {
   bool binary_outputs = false;        ///< For outputs that say nothing themselves.
 };
 
-/// Builds an InferCall. Confined. Errors are kInvalidArgument and name the tensor, or those of
-/// SharedMemory.
+/// Builds an InferCall. Confined. Errors are kInvalidArgument and name the tensor, those of
+/// SharedMemory, or kResourceExhausted.
 class InferCallBuilder {
  public:
-  explicit InferCallBuilder(const SharedMemory& shared)
-      : shared_(shared), storage_(std::make_shared<InferStorage>()) {}
+  InferCallBuilder(const SharedMemory& shared, BodyBudget& budget)
+      : shared_(shared), storage_(std::make_shared<InferStorage>(budget)) {}
 
   /// What an input says of itself before its elements.
   struct InputHead {
@@ -65,6 +68,9 @@ class InferCallBuilder {
   [[nodiscard]] Result<void> set_parameters(const Parameters& parameters);
   [[nodiscard]] Result<void> add_output(std::string name, const Parameters& parameters);
 
+  /// Before a tensor is made for add_input(): takes from the budget what `count` elements cost,
+  /// without what strings hold.
+  [[nodiscard]] Result<void> reserve(DataType type, std::uint64_t count);
   [[nodiscard]] Result<void> add_input(const InputHead& head, Tensor tensor);
   [[nodiscard]] Result<void> add_input(const InputHead& head, std::span<const std::byte> raw);
   /// Whether the input's elements lie in shared memory; then they are added from there.

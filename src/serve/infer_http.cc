@@ -1,5 +1,6 @@
 #include "serve/infer_http.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "serve/json_text.h"
@@ -79,6 +80,10 @@ class InputReader {
     const auto type = data_type_of_wire(head_.datatype);
     if (!type)
       return fail(ErrorCode::kInvalidArgument, "unknown datatype '" + head_.datatype + "'");
+    // More elements than the text can hold are refused before they take memory.
+    const auto count = static_cast<std::uint64_t>(element_count(head_.shape).value_or(0));
+    SELVAGE_RETURN_IF_ERROR(
+        builder_.reserve(*type, std::min<std::uint64_t>(count, text_bytes_ / 2)));
     SELVAGE_TRY(tensor_, read_tensor(reader, *type, head_.shape, text_bytes_));
     return {};
   }
@@ -290,7 +295,7 @@ Result<void> append_output(std::string& to, const FinishedOutput& output) {
 
 Result<InferCall> decode_infer(Body body, std::optional<std::uint64_t> json_length,
                                const SharedMemory& shared) {
-  InferCallBuilder builder(shared);
+  InferCallBuilder builder(shared, body.budget());
   builder.storage().body = std::move(body);
   const Body& kept = *builder.storage().body;
   if (json_length.value_or(0) > kept.size())
@@ -310,7 +315,7 @@ Result<InferCall> decode_raw_infer(Body body, const infer::ModelMetadata& metada
                                                  metadata.name + "' has " +
                                                  std::to_string(metadata.inputs.size()));
   const auto& input = metadata.inputs.front();
-  InferCallBuilder builder(shared);
+  InferCallBuilder builder(shared, body.budget());
   builder.storage().body = std::move(body);
   std::span<const std::byte> raw = builder.storage().body->bytes();
   SELVAGE_TRY(Shape shape, shape_of_raw(input, raw.size()));

@@ -156,11 +156,33 @@ class Splitter {
   std::size_t varint_bytes_ = 0;  // Of the last one.
 };
 
+// What a message's elements take; the rest is small beside its wire form.
+std::uint64_t memory_of(const inference::ModelInferRequest& message) {
+  const auto texts = [](const auto& values) {
+    std::uint64_t bytes = 0;
+    for (const std::string& value : values) bytes += value.size();
+    return bytes +
+           static_cast<std::uint64_t>(values.size()) * (sizeof(void*) + sizeof(std::string));
+  };
+  std::uint64_t bytes = texts(message.raw_input_contents());
+  for (const auto& input : message.inputs()) {
+    const auto& from = input.contents();
+    const int words =
+        from.int_contents_size() + from.uint_contents_size() + from.fp32_contents_size();
+    const int double_words =
+        from.int64_contents_size() + from.uint64_contents_size() + from.fp64_contents_size();
+    bytes += static_cast<std::uint64_t>(from.bool_contents_size()) +
+             4 * static_cast<std::uint64_t>(words) + 8 * static_cast<std::uint64_t>(double_words) +
+             texts(from.bytes_contents());
+  }
+  return bytes;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const InferMessage>> read_infer_message(grpc::ByteBuffer& buffer,
                                                                BodyBudget& budget) {
-  auto message = std::make_shared<InferMessage>();
+  auto message = std::make_shared<InferMessage>(budget);
   if (!buffer.Dump(&message->slices).ok())
     return fail(ErrorCode::kInvalidArgument, "the message cannot be decompressed");
   Splitter splitter(message->slices, budget, *message);
@@ -176,6 +198,7 @@ Result<std::shared_ptr<const InferMessage>> read_infer_message(grpc::ByteBuffer&
   message->slices.clear();
   SELVAGE_RETURN_IF_ERROR(parse_message(buffer, message->head));
   buffer.Clear();
+  SELVAGE_RETURN_IF_ERROR(message->share.add(memory_of(message->head)));
   for (const auto& raw : message->head.raw_input_contents())
     message->raw.push_back(std::as_bytes(std::span(raw)));
   return message;

@@ -18,6 +18,9 @@ namespace selvage::serve {
 
 /// Immutable. Owns what its spans refer to.
 struct InferMessage {
+  explicit InferMessage(BodyBudget& budget) : share(budget) {}
+
+  BudgetShare share;                            ///< For a large `head`.
   inference::ModelInferRequest head;            ///< Read raw_input_contents from `raw` only.
   std::vector<std::span<const std::byte>> raw;  ///< raw_input_contents, in order.
   std::vector<grpc::Slice> slices;

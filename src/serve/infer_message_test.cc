@@ -130,6 +130,15 @@ TEST_F(InferMessageTest, NumbersAndMemoryAreBounded) {
   for (int i = 0; i < 40'000; ++i) contents.add_fp32_contents(static_cast<float>(i));
   EXPECT_TRUE(reads_as_protobuf_does(typed.SerializeAsString(), 9'000, budget_));
 
+  // Two bytes of the message are a string object.
+  ModelInferRequest strings;
+  auto& texts = *strings.add_inputs()->mutable_contents();
+  for (int i = 0; i < 50'000; ++i) texts.add_bytes_contents("");
+  auto many_strings = cut(strings.SerializeAsString(), 9'000);
+  BodyBudget megabyte(1u << 20);
+  EXPECT_EQ(read_infer_message(many_strings, megabyte).error().code, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(megabyte.used(), 0u);
+
   ModelInferRequest large;
   large.add_raw_input_contents(std::string(2'000, 'x'));
   auto buffer = cut(large.SerializeAsString(), 500);
