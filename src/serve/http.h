@@ -23,6 +23,7 @@ enum class Coding : std::uint8_t { kIdentity, kGzip, kDeflate };
 /// What the endpoints need of a request's head.
 struct HttpHead {
   Method method = Method::kOther;
+  bool secure = false;  ///< Over TLS.
   std::string method_text;
   std::string target;  ///< As sent: "/v2/models/a%20b?x=1".
   Coding content_coding = Coding::kIdentity;

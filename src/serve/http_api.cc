@@ -37,11 +37,13 @@ HttpReply wrong_method(Method right) {
 
 // A page of another site may send requests to us from its visitor's browser, which says where they
 // come from. A name that its owner has pointed at this machine is another site, too (DNS
-// rebinding): so only addresses and localhost count as ours.
-bool is_foreign(const HttpHead& head) {
+// rebinding): it has neither our certificate nor a token, but where nobody needs those, only
+// addresses and localhost count as ours.
+bool is_foreign(const HttpHead& head, bool tokens) {
   if (head.origin.empty()) return false;
   const auto scheme = head.origin.find("://");
   if (scheme == std::string::npos || head.origin.substr(scheme + 3) != head.host) return true;
+  if (tokens || (head.secure && head.origin.starts_with("https:"))) return false;
   const std::string_view host = std::string_view(head.host).substr(0, head.host.rfind(':'));
   return host != "localhost" && !host.starts_with('[') &&
          host.find_first_not_of("0123456789.") != std::string_view::npos;
@@ -71,7 +73,7 @@ HttpApi::HttpApi(Services& services)
     : services_(services), policy_(content_security_policy(status_page())) {}
 
 std::optional<HttpReply> HttpApi::admit(const HttpHead& head) {
-  if (is_foreign(head))
+  if (is_foreign(head, services_.tokens != nullptr))
     return error_reply({ErrorCode::kPermissionDenied, "requests of other sites are refused"});
   const auto route = find_route(head.target);
   const bool open = !services_.tokens || (route && is_public(route->endpoint));

@@ -9,6 +9,8 @@
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/log.h"
@@ -30,6 +32,8 @@ constexpr std::size_t kWriteBytesMax = 16u << 20;  // Asio's own default is 64 K
 constexpr std::size_t kCompressBytesMin = 1024;
 constexpr std::size_t kLingerBytesMax = 256u << 10;
 constexpr auto kLingerTime = std::chrono::seconds(2);
+// Smaller replies are not counted, so that errors and probes go out whatever happens.
+constexpr std::size_t kCountedBytesMin = 16u << 10;
 
 Time now() {
   return std::chrono::steady_clock::now();
@@ -47,17 +51,13 @@ TcpSocket& socket_of(TlsStream& stream) {
   return stream.next_layer();
 }
 
-// Hands the buffers over whole, so that the kernel takes as much as it can in one call.
-std::size_t write_all(const BoostError& error, std::size_t) {
-  return error ? 0 : kWriteBytesMax;
-}
-
 // See HttpConnection. A request at a time: head, body, handler, reply; what a client sends ahead
 // stays in `buffer_` until then.
 template <typename Stream>
 class Connection final : public HttpConnection {
  public:
-  Connection(ConnectionHome& home, Stream stream) : home_(home), stream_(std::move(stream)) {
+  Connection(ConnectionHome& home, Stream stream)
+      : home_(home), stream_(std::move(stream)), share_(home.budget) {
     home_.live.insert(this);
     ++home_.count;
     BoostError ignored;
@@ -86,7 +86,7 @@ class Connection final : public HttpConnection {
   }
 
   void check(Time time) override {
-    if (deadline_ && time > *deadline_) return abort();
+    if (deadline_ && time > *deadline_ && !keeps_pace(time)) return abort();
     if (phase_ != Phase::kHandling || !cancel_) return;
     char byte = 0;
     const auto got = ::recv(socket_of(stream_).native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
@@ -130,9 +130,28 @@ class Connection final : public HttpConnection {
     return std::static_pointer_cast<Connection>(shared_from_this());
   }
 
-  void allow(std::uint64_t bytes) {
-    deadline_ = now() + home_.limits.patience +
-                std::chrono::seconds(bytes / home_.limits.bytes_per_second_min);
+  // From here on bytes must move, at the least rate in every interval of our patience: one limit
+  // for the whole body would let a client be silent for as long as a large one may take.
+  void expect_pace() {
+    pace_from_ = moved();
+    deadline_ = now() + home_.limits.patience;
+  }
+
+  bool keeps_pace(Time time) {
+    if (!pace_from_) return false;
+    const auto patience = static_cast<std::uint64_t>(home_.limits.patience.count());
+    if (moved() < *pace_from_ + patience * home_.limits.bytes_per_second_min / 1000) return false;
+    pace_from_ = moved();
+    deadline_ = time + home_.limits.patience;
+    return true;
+  }
+
+  // Bytes of the body that have come, or of the reply that the client has.
+  std::uint64_t moved() {
+    if (phase_ != Phase::kWriting) return body_ ? body_->size() : 0;
+    int unread = 0;
+    if (::ioctl(socket_of(stream_).native_handle(), SIOCOUTQ, &unread) != 0) return written_;
+    return written_ - std::min(written_, static_cast<std::uint64_t>(unread));
   }
 
   // --- Reading
@@ -146,6 +165,7 @@ class Connection final : public HttpConnection {
     framing_ = {};
     chunk_error_.reset();
     phase_ = Phase::kIdle;
+    pace_from_.reset();
     deadline_ = now() + home_.limits.idle_max;
     if (buffer_.size() > 0) return read_head();
     more(kReadBytes, &Connection::read_head);
@@ -186,12 +206,13 @@ class Connection final : public HttpConnection {
     auto framing = read_framing(*parser_);
     if (!framing) return refuse(std::move(framing).error());
     framing_ = *std::move(framing);
+    framing_.head.secure = std::is_same_v<Stream, TlsStream>;
     if (auto refusal = home_.handler.admit(framing_.head)) return write(*std::move(refusal), false);
     if (framing_.content_length.value_or(0) > home_.limits.body_bytes_max)
       return refuse(413, too_large());
     const bool coded = framing_.head.content_coding != Coding::kIdentity;
     body_.emplace(home_.budget, coded ? 0 : framing_.head.json_length.value_or(0));
-    allow(framing_.content_length.value_or(0));
+    expect_pace();
     const bool has_body = framing_.chunked || framing_.content_length.value_or(0) > 0;
     if (framing_.expects_continue && has_body && buffer_.size() == 0) return send_continue();
     read_body();
@@ -272,7 +293,6 @@ class Connection final : public HttpConnection {
       chunk_error_ = too_large();
       return;
     }
-    allow(body_->size() + piece.size());
     auto taken = body_->append(piece);
     if (taken) return;
     chunk_status_ = 503;
@@ -299,6 +319,7 @@ class Connection final : public HttpConnection {
 
   void handle() {
     phase_ = Phase::kHandling;
+    pace_from_.reset();
     deadline_.reset();
     HttpRequest request{framing_.head, *std::move(body_)};
     body_.reset();
@@ -328,9 +349,7 @@ class Connection final : public HttpConnection {
 
   void compress_reply() {
     const Coding coding = framing_.head.reply_coding;
-    std::size_t size = reply_.text.size();
-    for (const auto part : reply_.parts) size += part.size();
-    if (coding == Coding::kIdentity || size < kCompressBytesMin) return;
+    if (coding == Coding::kIdentity || size_of(reply_) < kCompressBytesMin) return;
     std::vector<std::span<const std::byte>> pieces{std::as_bytes(std::span(reply_.text))};
     pieces.insert(pieces.end(), reply_.parts.begin(), reply_.parts.end());
     auto packed = compress(pieces, coding);
@@ -343,10 +362,11 @@ class Connection final : public HttpConnection {
   void write(HttpReply reply, bool keep_alive) {
     phase_ = Phase::kWriting;
     keep_alive_ = keep_alive;
+    body_.reset();
     reply_ = std::move(reply);
     compress_reply();
-    std::uint64_t size = reply_.text.size();
-    for (const auto part : reply_.parts) size += part.size();
+    if (auto kept = share_.add(counted(reply_)); !kept) reply_ = error_reply(kept.error());
+    const std::uint64_t size = size_of(reply_);
     head_text_ = head_of(size);
     if (framing_.head.method == Method::kHead) {
       reply_.text.clear();
@@ -354,11 +374,27 @@ class Connection final : public HttpConnection {
     }
     std::vector<asio::const_buffer> buffers{asio::buffer(head_text_), asio::buffer(reply_.text)};
     for (const auto part : reply_.parts) buffers.emplace_back(part.data(), part.size());
-    allow(size);
     reply_bytes_ = size;
+    written_ = 0;
+    expect_pace();
+    // Handed over whole, so that the kernel takes as much as it can in one call.
+    const auto go_on = [this](const BoostError& error, std::size_t written) {
+      written_ = written;
+      return error ? 0 : kWriteBytesMax;
+    };
     asio::async_write(
-        stream_, std::move(buffers), write_all,
+        stream_, std::move(buffers), go_on,
         [self = self()](const BoostError& error, std::size_t) { self->written(error); });
+  }
+
+  static std::uint64_t size_of(const HttpReply& reply) {
+    std::uint64_t size = reply.text.size();
+    for (const auto part : reply.parts) size += part.size();
+    return size;
+  }
+  static std::uint64_t counted(const HttpReply& reply) {
+    const std::uint64_t size = size_of(reply);
+    return size < kCountedBytesMin ? 0 : size;
   }
 
   std::string head_of(std::uint64_t size) const {
@@ -368,7 +404,10 @@ class Connection final : public HttpConnection {
     head += reply_.content_type;
     head += "\r\nContent-Length: " + std::to_string(size);
     for (const auto& [name, value] : reply_.fields) head += "\r\n" + name + ": " + value;
-    if (!keep_alive_) head += "\r\nConnection: close";
+    if (!keep_alive_)
+      head += "\r\nConnection: close";
+    else if (framing_.http10)
+      head += "\r\nConnection: keep-alive";
     head += "\r\n\r\n";
     return head;
   }
@@ -379,6 +418,7 @@ class Connection final : public HttpConnection {
                         reply_bytes_, now() - started_});
     reply_ = {};
     head_text_ = {};
+    share_ = BudgetShare(home_.budget);
     if (phase_ == Phase::kClosed) return;
     if (error) return abort();
     if (!keep_alive_) return linger();
@@ -390,6 +430,7 @@ class Connection final : public HttpConnection {
   // its way (RFC 9112, section 9.6): close our half, read on for a moment, then close.
   void linger() {
     phase_ = Phase::kLingering;
+    pace_from_.reset();
     deadline_ = now() + kLingerTime;
     if constexpr (std::is_same_v<Stream, TlsStream>) {
       stream_.async_shutdown([self = self()](const BoostError&) { self->abort(); });
@@ -418,6 +459,7 @@ class Connection final : public HttpConnection {
   bool finishing_ = false;
   bool keep_alive_ = false;
   std::optional<Time> deadline_;
+  std::optional<std::uint64_t> pace_from_;  // What had moved when this interval began.
   std::string peer_ = "-";
 
   // The request.
@@ -435,6 +477,8 @@ class Connection final : public HttpConnection {
   HttpReply reply_;
   std::string head_text_;
   std::uint64_t reply_bytes_ = 0;
+  std::uint64_t written_ = 0;  // To the kernel.
+  BudgetShare share_;          // For reply_.
   std::size_t lingered_ = 0;
 };
 

@@ -128,6 +128,7 @@ Result<Framing> read_framing(const RequestParser& parser) {
   head.method_text = view(message.method_string());
   head.target = view(message.target());
   framing.keep_alive = message.keep_alive();
+  framing.http10 = message.version() < 11;
   SELVAGE_RETURN_IF_ERROR(read_length(parser, framing));
   SELVAGE_RETURN_IF_ERROR(read_expectation(message, framing));
 

@@ -23,6 +23,7 @@ struct Framing {
   std::optional<std::uint64_t> content_length;  ///< Empty and not chunked: no body.
   bool chunked = false;
   bool keep_alive = false;
+  bool http10 = false;  ///< Such a client must be told that the connection stays open.
   bool expects_continue = false;
 };
 

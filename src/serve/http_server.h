@@ -29,9 +29,8 @@ struct HttpLimits {
   std::uint32_t connections_max = 4'096;       ///< Beyond, a connection gets a 503 and is closed.
   std::chrono::milliseconds idle_max{75'000};  ///< Between requests.
   std::chrono::milliseconds head_time_max{10'000};
-  std::chrono::milliseconds patience{10'000};  ///< For a body or reply, beside...
-  std::uint64_t bytes_per_second_min = 16u
-                                       << 10;  ///< ...the time that its size takes at this rate.
+  std::chrono::milliseconds patience{10'000};      ///< In every such interval of a body or reply...
+  std::uint64_t bytes_per_second_min = 16u << 10;  ///< ...it moves at this rate, or ends.
 };
 
 struct HttpServerOptions {

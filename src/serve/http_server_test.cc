@@ -269,6 +269,12 @@ TEST_F(HttpServerTest, AnswersHeadAndHttp10) {
   old.send("GET /v2 HTTP/1.0\r\n\r\n");
   EXPECT_THAT(old.read(), HasSubstr("Connection: close"));
   EXPECT_TRUE(old.closed());
+  // One that would rather stay must be told that it may.
+  Client staying(server_->port());
+  for (int i = 0; i < 2; ++i) {
+    staying.send("GET /v2/health/live HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    EXPECT_THAT(staying.read("}"), HasSubstr("Connection: keep-alive\r\n"));
+  }
 }
 
 struct Oddity {
@@ -392,6 +398,9 @@ TEST_F(HttpServerTest, NamesTheTensorAndTheReason) {
        input(R"("shape":[1],"datatype":"INT64","data":[1],"parameters":[])"), "object", ""},
       {"a parameter of null", R"({"parameters":{"x":null},"inputs":[]})", "'x' must be", ""},
       {"a negative timeout", R"({"parameters":{"timeout":-1},"inputs":[]})", "'timeout'", ""},
+      {"a sequence id that is kept for long",
+       R"({"parameters":{"sequence_id":")" + std::string(129, 'x') + R"("},"inputs":[]})",
+       "'sequence_id' has at most 128", ""},
       {"a priority of text", R"({"parameters":{"priority":"high"},"inputs":[]})", "'priority'", ""},
       {"text behind the object", std::string(kInput) + "x", "after the end", ""},
       {"nesting", std::string(100'000, '['), "byte", ""},
@@ -462,18 +471,97 @@ TEST_F(HttpServerTest, SlowSendersAndReadersEnd) {
   }
 }
 
+// What has been sent once must not let a client be slow for as long as a large body may take.
+TEST_F(HttpServerTest, BodiesAndRepliesKeepPace) {
+  start({.patience = milliseconds(400)});
+  const std::string head = "POST " + std::string(kInfer) + " HTTP/1.1\r\nHost: x\r\n";
+  Client promising(server_->port()), dripping(server_->port()), steady(server_->port());
+  promising.send(head + "Content-Length: 10000000\r\n\r\n{");
+  dripping.send(head + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n");
+  steady.send(head + "Content-Length: " + std::to_string(kInput.size() + 160'000) + "\r\n\r\n" +
+              std::string(kInput));
+  for (int i = 0; i < 20; ++i) {  // Two seconds.
+    dripping.send("1\r\n \r\n");
+    steady.send(std::string(8'000, ' '));
+    std::this_thread::sleep_for(milliseconds(100));
+  }
+  EXPECT_EQ(promising.read("", seconds(2)), "");
+  EXPECT_EQ(dripping.read("", seconds(2)), "");
+  EXPECT_TRUE(promising.closed() && dripping.closed());
+  EXPECT_THAT(steady.read("2.5]}]}"), StartsWith("HTTP/1.1 200"));
+
+  Client deaf(server_->port());
+  const std::string raw(16u << 20, '\0');
+  deaf.send(post(kInfer, raw, "Inference-Header-Content-Length: 0\r\n"));
+  for (int i = 0; i < 500 && budget_.used() > 0; ++i) std::this_thread::sleep_for(milliseconds(10));
+  EXPECT_EQ(budget_.used(), 0u) << "the reply that nobody reads is still there";
+}
+
+TEST_F(HttpServerTest, RepliesThatWaitToBeReadCount) {
+  const std::string large(20u << 20, '\0'), small(8u << 20, '\0');
+  const std::string header = "Inference-Header-Content-Length: 0\r\n";
+  {
+    Client deaf(server_->port());
+    deaf.send(post(kInfer, large, header));
+    for (int i = 0; i < 500 && budget_.used() < 2 * large.size(); ++i)
+      std::this_thread::sleep_for(milliseconds(10));
+    // Its body and its reply, beside which there is no room for both of another.
+    EXPECT_THAT(ask(post(kInfer, small + small, header)).substr(0, 12), "HTTP/1.1 503");
+    EXPECT_THAT(ask(get("/v2/health/live")), StartsWith("HTTP/1.1 200"));
+  }
+  for (int i = 0; i < 500 && budget_.used() > 0; ++i) std::this_thread::sleep_for(milliseconds(10));
+  EXPECT_THAT(ask(post(kInfer, small + small, header)).substr(0, 12), "HTTP/1.1 200");
+}
+
+// Three bytes of JSON are a string object of 32.
+TEST_F(HttpServerTest, TensorsMadeOfJsonCount) {
+  const auto strings = [](std::size_t count) {
+    std::string data = "\"\"";
+    for (std::size_t i = 1; i < count; ++i) data += ",\"\"";
+    return R"({"inputs":[{"name":"IN","shape":[)" + std::to_string(count) +
+           R"(],"datatype":"BYTES","data":[)" + data + "]}]}";
+  };
+  EXPECT_THAT(ask(post(kInfer, strings(1000))), StartsWith("HTTP/1.1 200"));
+  const auto reply = ask(post(kInfer, strings(3'000'000)));
+  EXPECT_THAT(reply, StartsWith("HTTP/1.1 503"));
+  EXPECT_THAT(reply, HasSubstr("too many bytes are in flight"));
+}
+
 TEST_F(HttpServerTest, CancelsWhenTheClientLeaves) {
+  backend_.hold();
+  const std::string pgm = std::string("P5 4 3 255\n") + std::string(12, 'x');
+  int left = 0;
+  for (const auto& request : {post(kInfer, kInput), post("/v1/models/identity:predict", pgm)}) {
+    {
+      Client client(server_->port());
+      client.send(request);
+      for (int i = 0; i < 500 && backend_.submitted() == left; ++i)
+        std::this_thread::sleep_for(milliseconds(10));
+      ASSERT_EQ(backend_.submitted(), ++left);
+    }
+    for (int i = 0; i < 500 && backend_.cancelled() < left; ++i)
+      std::this_thread::sleep_for(milliseconds(10));
+    EXPECT_EQ(backend_.cancelled(), left);
+  }
+}
+
+// When the server ends, too: every connection has left by then, and many pictures may wait.
+TEST_F(HttpServerTest, NothingIsDecodedForAClientThatHasLeft) {
+  std::atomic<bool> busy{true};
+  ASSERT_TRUE(decoding_.submit([&] {
+    while (busy) std::this_thread::sleep_for(milliseconds(5));
+  }));
   backend_.hold();
   {
     Client client(server_->port());
-    client.send(post(kInfer, kInput));
-    for (int i = 0; i < 500 && backend_.submitted() == 0; ++i)
-      std::this_thread::sleep_for(milliseconds(10));
-    ASSERT_EQ(backend_.submitted(), 1);
+    client.send(
+        post("/v1/models/identity:predict", std::string("P5 4 3 255\n") + std::string(12, 'x')));
+    std::this_thread::sleep_for(milliseconds(100));
   }
-  for (int i = 0; i < 500 && backend_.cancelled() == 0; ++i)
-    std::this_thread::sleep_for(milliseconds(10));
-  EXPECT_EQ(backend_.cancelled(), 1);
+  std::this_thread::sleep_for(milliseconds(700));  // Until the server has noticed.
+  busy = false;
+  decoding_.stop();
+  EXPECT_EQ(backend_.submitted(), 0);
 }
 
 TEST_F(HttpServerTest, ConnectionsAreBounded) {
@@ -514,6 +602,17 @@ TEST_F(HttpServerTest, OtherSitesMayNotCallFromABrowser) {
       ask("GET /v2 HTTP/1.1\r\nHost: evil.example:80\r\nOrigin: http://evil.example:80\r\n\r\n"),
       StartsWith("HTTP/1.1 403 "));
   EXPECT_THAT(ask(get("/v2", "Origin: http://localhost\r\n")), StartsWith("HTTP/1.1 200 "));
+  // Over TLS a name is proven.
+  HttpHead head;
+  head.method = Method::kGet;
+  head.target = "/v2";
+  head.host = "edge.example:8000";
+  head.origin = "https://edge.example:8000";
+  EXPECT_EQ(api_.admit(head)->status, 403u);
+  head.secure = true;
+  EXPECT_FALSE(api_.admit(head));
+  head.origin = "http://edge.example:8000";
+  EXPECT_EQ(api_.admit(head)->status, 403u);
 }
 
 TEST_F(HttpServerTest, PredictsFromAPicture) {

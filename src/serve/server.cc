@@ -21,6 +21,10 @@ unsigned default_threads() {
   return std::max(1u, std::thread::hardware_concurrency() / 2);
 }
 
+bool is_loopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
 // A connection is a descriptor, and the usual soft limit of 1,024 is less than ours.
 void allow_descriptors() {
   rlimit limit = {};
@@ -72,6 +76,11 @@ struct Server::State {
     if (!options.token_file.empty()) {
       SELVAGE_TRY(tokens, Tokens::open(options.token_file));
     }
+    if (!is_loopback(options.host) && !tokens && options.tls.client_authorities.empty())
+      log::warning(
+          "whoever reaches this address may use and load models: give a token file or "
+          "demand client certificates",
+          {{"address", options.host}});
     SELVAGE_TRY(repository, infer::ModelRepository::create(runtime, options.repository));
     backend = make_backend(*repository);
     services.reset(
