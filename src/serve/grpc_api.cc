@@ -198,15 +198,9 @@ void unload(Services& services, grpc::ByteBuffer buffer, Exchange exchange) {
                });
 }
 
-Result<void> check_shared(const Services& services) {
-  if (services.shared.allowed()) return {};
-  return fail(ErrorCode::kPermissionDenied,
-              "shared memory is switched off: start the server with --allow-shared-memory");
-}
-
 Result<inference::SystemSharedMemoryStatusResponse> shared_status(
     Services& services, const inference::SystemSharedMemoryStatusRequest& request) {
-  SELVAGE_RETURN_IF_ERROR(check_shared(services));
+  SELVAGE_RETURN_IF_ERROR(services.shared.check_allowed());
   SELVAGE_TRY(const auto regions, services.shared.list(request.name()));
   inference::SystemSharedMemoryStatusResponse reply;
   for (const auto& region : regions) {
@@ -228,9 +222,27 @@ Result<inference::SystemSharedMemoryRegisterResponse> shared_register(
 
 Result<inference::SystemSharedMemoryUnregisterResponse> shared_unregister(
     Services& services, const inference::SystemSharedMemoryUnregisterRequest& request) {
-  SELVAGE_RETURN_IF_ERROR(check_shared(services));
+  SELVAGE_RETURN_IF_ERROR(services.shared.check_allowed());
   SELVAGE_RETURN_IF_ERROR(services.shared.remove(request.name()));
   return inference::SystemSharedMemoryUnregisterResponse();
+}
+
+Result<inference::CudaSharedMemoryStatusResponse> cuda_status(
+    Services& services, const inference::CudaSharedMemoryStatusRequest& request) {
+  SELVAGE_RETURN_IF_ERROR(check_cuda_region(services.shared, request.name()));
+  return inference::CudaSharedMemoryStatusResponse();
+}
+
+Result<inference::CudaSharedMemoryRegisterResponse> cuda_register(
+    Services&, const inference::CudaSharedMemoryRegisterRequest& request) {
+  SELVAGE_RETURN_IF_ERROR(refuse_cuda_region(request.name()));
+  return inference::CudaSharedMemoryRegisterResponse();
+}
+
+Result<inference::CudaSharedMemoryUnregisterResponse> cuda_unregister(
+    Services& services, const inference::CudaSharedMemoryUnregisterRequest& request) {
+  SELVAGE_RETURN_IF_ERROR(check_cuda_region(services.shared, request.name()));
+  return inference::CudaSharedMemoryUnregisterResponse();
 }
 
 Result<grpc::health::v1::HealthCheckResponse> health(
@@ -280,6 +292,9 @@ const std::array kMethods = {
     SELVAGE_METHOD(SystemSharedMemoryStatus, shared_status),
     SELVAGE_METHOD(SystemSharedMemoryRegister, shared_register),
     SELVAGE_METHOD(SystemSharedMemoryUnregister, shared_unregister),
+    SELVAGE_METHOD(CudaSharedMemoryStatus, cuda_status),
+    SELVAGE_METHOD(CudaSharedMemoryRegister, cuda_register),
+    SELVAGE_METHOD(CudaSharedMemoryUnregister, cuda_unregister),
 };
 #undef SELVAGE_METHOD
 

@@ -156,6 +156,19 @@ TEST_F(GrpcServerTest, AnswersHealthMetadataConfigAndStatistics) {
   EXPECT_EQ(stats.model_stats(0).name(), "identity");
 }
 
+TEST_F(GrpcServerTest, ThereIsNoCudaMemory) {
+  EXPECT_TRUE(call<inference::CudaSharedMemoryUnregisterResponse>(
+                  "/inference.GRPCInferenceService/CudaSharedMemoryUnregister",
+                  inference::CudaSharedMemoryUnregisterRequest())
+                  .ok());
+  inference::CudaSharedMemoryRegisterRequest region;
+  region.set_name("r");
+  EXPECT_EQ(call<inference::CudaSharedMemoryRegisterResponse>(
+                "/inference.GRPCInferenceService/CudaSharedMemoryRegister", region)
+                .error_code(),
+            grpc::StatusCode::UNIMPLEMENTED);
+}
+
 TEST_F(GrpcServerTest, NamesTheTensorAndTheReason) {
   struct Bad {
     std::string reason;

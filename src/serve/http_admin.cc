@@ -145,9 +145,7 @@ Result<HttpReply> handle_index(Services& services, const HttpRequest& request) {
 
 Result<HttpReply> handle_shared_memory(Services& services, const Route& route,
                                        const HttpRequest& request) {
-  if (!services.shared.allowed())
-    return fail(ErrorCode::kPermissionDenied,
-                "shared memory is switched off: start the server with --allow-shared-memory");
+  SELVAGE_RETURN_IF_ERROR(services.shared.check_allowed());
   if (route.endpoint == Endpoint::kSharedMemoryUnregister) {
     SELVAGE_RETURN_IF_ERROR(services.shared.remove(route.name));
     return empty_reply();
@@ -170,6 +168,15 @@ Result<HttpReply> handle_shared_memory(Services& services, const Route& route,
   json.end_array();
   HttpReply reply;
   reply.text = json.text();
+  return reply;
+}
+
+Result<HttpReply> handle_cuda_memory(Services& services, const Route& route) {
+  if (route.endpoint == Endpoint::kCudaMemoryRegister)
+    SELVAGE_RETURN_IF_ERROR(refuse_cuda_region(route.name));
+  SELVAGE_RETURN_IF_ERROR(check_cuda_region(services.shared, route.name));
+  HttpReply reply;
+  if (route.endpoint == Endpoint::kCudaMemoryStatus) reply.text = "[]";
   return reply;
 }
 

@@ -121,6 +121,9 @@ Result<HttpReply> HttpApi::answer(const Route& route, const HttpRequest& request
     case Endpoint::kSharedMemoryStatus:
     case Endpoint::kSharedMemoryRegister:
     case Endpoint::kSharedMemoryUnregister: return handle_shared_memory(services_, route, request);
+    case Endpoint::kCudaMemoryStatus:
+    case Endpoint::kCudaMemoryRegister:
+    case Endpoint::kCudaMemoryUnregister: return handle_cuda_memory(services_, route);
     case Endpoint::kInfer:
     case Endpoint::kPredict:
     case Endpoint::kLoad:

@@ -45,5 +45,6 @@ void handle_unload(Services& services, const Route& route, HttpRequest request,
 [[nodiscard]] Result<HttpReply> handle_index(Services& services, const HttpRequest& request);
 [[nodiscard]] Result<HttpReply> handle_shared_memory(Services& services, const Route& route,
                                                      const HttpRequest& request);
+[[nodiscard]] Result<HttpReply> handle_cuda_memory(Services& services, const Route& route);
 
 }  // namespace selvage::serve

@@ -671,6 +671,15 @@ TEST_F(SharedMemoryTest, TensorsComeAndGo) {
   EXPECT_THAT(ask(get(path + "/status")), StartsWith("HTTP/1.1 404"));
 }
 
+// Triton's examples take away regions of both kinds before they begin.
+TEST_F(SharedMemoryTest, ThereIsNoCudaMemory) {
+  const std::string path = "/v2/cudasharedmemory";
+  EXPECT_THAT(ask(get(path + "/status")), testing::EndsWith("\r\n\r\n[]"));
+  EXPECT_THAT(ask(post(path + "/unregister", "")), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(ask(post(path + "/region/r/unregister", "")), StartsWith("HTTP/1.1 404"));
+  EXPECT_THAT(ask(post(path + "/region/r/register", "{}")), StartsWith("HTTP/1.1 501"));
+}
+
 TEST_F(SharedMemoryTest, BoundsAreCheckedWithoutOverflow) {
   const auto add = [&](std::uint64_t offset, std::uint64_t size) {
     return shared_.add({"r", kKey, offset, size});

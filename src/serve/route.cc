@@ -72,8 +72,17 @@ std::optional<Route> repository_route(Segments rest) {
   return std::nullopt;
 }
 
-// After /v2/systemsharedmemory.
-std::optional<Route> shared_memory_route(Segments rest) {
+struct MemoryEndpoints {
+  Endpoint status, add, remove;
+};
+constexpr MemoryEndpoints kSystemMemory = {Endpoint::kSharedMemoryStatus,
+                                           Endpoint::kSharedMemoryRegister,
+                                           Endpoint::kSharedMemoryUnregister};
+constexpr MemoryEndpoints kCudaMemory = {Endpoint::kCudaMemoryStatus, Endpoint::kCudaMemoryRegister,
+                                         Endpoint::kCudaMemoryUnregister};
+
+// After /v2/systemsharedmemory or /v2/cudasharedmemory.
+std::optional<Route> shared_memory_route(Segments rest, const MemoryEndpoints& of) {
   std::string region;
   if (rest.size() == 3 && rest[0] == "region") {
     region = rest[1];
@@ -81,10 +90,9 @@ std::optional<Route> shared_memory_route(Segments rest) {
     if (region.empty()) return std::nullopt;
   }
   if (rest.size() != 1) return std::nullopt;
-  if (rest[0] == "status") return Route{Endpoint::kSharedMemoryStatus, region, ""};
-  if (rest[0] == "unregister") return Route{Endpoint::kSharedMemoryUnregister, region, ""};
-  if (rest[0] == "register" && !region.empty())
-    return Route{Endpoint::kSharedMemoryRegister, region, ""};
+  if (rest[0] == "status") return Route{of.status, region, ""};
+  if (rest[0] == "unregister") return Route{of.remove, region, ""};
+  if (rest[0] == "register" && !region.empty()) return Route{of.add, region, ""};
   return std::nullopt;
 }
 
@@ -93,7 +101,8 @@ std::optional<Route> v2_route(Segments rest) {
   const std::string& first = rest[0];
   if (first == "models") return model_route(rest.subspan(1));
   if (first == "repository") return repository_route(rest.subspan(1));
-  if (first == "systemsharedmemory") return shared_memory_route(rest.subspan(1));
+  if (first == "systemsharedmemory") return shared_memory_route(rest.subspan(1), kSystemMemory);
+  if (first == "cudasharedmemory") return shared_memory_route(rest.subspan(1), kCudaMemory);
   if (first != "health" || rest.size() != 2) return std::nullopt;
   if (rest[1] == "live") return Route{Endpoint::kLive, "", ""};
   if (rest[1] == "ready") return Route{Endpoint::kReady, "", ""};
@@ -156,14 +165,17 @@ Method method_of(Endpoint endpoint) {
     case Endpoint::kModelReady:
     case Endpoint::kModelConfig:
     case Endpoint::kModelStatistics:
-    case Endpoint::kSharedMemoryStatus: return Method::kGet;
+    case Endpoint::kSharedMemoryStatus:
+    case Endpoint::kCudaMemoryStatus: return Method::kGet;
     case Endpoint::kInfer:
     case Endpoint::kPredict:
     case Endpoint::kIndex:
     case Endpoint::kLoad:
     case Endpoint::kUnload:
     case Endpoint::kSharedMemoryRegister:
-    case Endpoint::kSharedMemoryUnregister: return Method::kPost;
+    case Endpoint::kSharedMemoryUnregister:
+    case Endpoint::kCudaMemoryRegister:
+    case Endpoint::kCudaMemoryUnregister: return Method::kPost;
   }
   return Method::kOther;
 }

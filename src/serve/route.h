@@ -29,6 +29,9 @@ enum class Endpoint : std::uint8_t {
   kSharedMemoryStatus,
   kSharedMemoryRegister,
   kSharedMemoryUnregister,
+  kCudaMemoryStatus,
+  kCudaMemoryRegister,
+  kCudaMemoryUnregister,
 };
 
 struct Route {

@@ -32,12 +32,26 @@ std::vector<std::string_view> extensions(const SharedMemory& shared) {
   return names;
 }
 
+Result<void> check_cuda_region(const SharedMemory& shared, std::string_view name) {
+  SELVAGE_RETURN_IF_ERROR(shared.check_allowed());
+  if (name.empty()) return {};
+  return fail(ErrorCode::kNotFound, "no region '" + std::string(name) + "' is registered");
+}
+
+Result<void> refuse_cuda_region(std::string_view name) {
+  return fail(ErrorCode::kUnimplemented,
+              "region '" + std::string(name) + "': models run on the CPU; register system memory");
+}
+
 void load_later(Services& services, std::string model, infer::LoadOverrides overrides, Done done) {
+  BudgetShare share(services.bodies);  // Until it is loaded: many may wait.
+  std::uint64_t bytes = overrides.config_json.size();
+  for (const auto& file : overrides.files) bytes += file.content.size();
+  if (auto kept = share.add(bytes); !kept) return done(std::move(kept));
   run_later(
       services.loading,
-      [&backend = services.backend, model = std::move(model), overrides = std::move(overrides)] {
-        return backend.load(model, overrides);
-      },
+      [&backend = services.backend, share = std::move(share), model = std::move(model),
+       overrides = std::move(overrides)] { return backend.load(model, overrides); },
       std::move(done));
 }
 

@@ -28,7 +28,14 @@ inline constexpr std::string_view kServerName = "selvage";
 /// The protocol's names of the extensions that are there.
 [[nodiscard]] std::vector<std::string_view> extensions(const SharedMemory& shared);
 
-/// Answers `done` on a loading thread with what backend.load() says; at once when too many wait.
+/// What the CUDA shared memory extension finds on a machine without it. kPermissionDenied when
+/// shared memory is switched off, kNotFound for a named region.
+[[nodiscard]] Result<void> check_cuda_region(const SharedMemory& shared, std::string_view name);
+/// kUnimplemented.
+[[nodiscard]] Result<void> refuse_cuda_region(std::string_view name);
+
+/// Answers `done` on a loading thread with what backend.load() says; at once when too many wait,
+/// or too much.
 void load_later(Services& services, std::string model, infer::LoadOverrides overrides,
                 std::move_only_function<void(Result<void>)> done);
 void unload_later(Services& services, std::string model, infer::Dependents dependents,

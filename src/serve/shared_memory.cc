@@ -122,10 +122,14 @@ struct SharedMemory::Region {
   }
 };
 
+Result<void> SharedMemory::check_allowed() const {
+  if (allowed()) return {};
+  return fail(ErrorCode::kPermissionDenied,
+              "shared memory is switched off: start the server with --allow-shared-memory");
+}
+
 Result<void> SharedMemory::add(const RegionInfo& info) {
-  if (!allowed())
-    return fail(ErrorCode::kPermissionDenied,
-                "shared memory is switched off: start the server with --allow-shared-memory");
+  SELVAGE_RETURN_IF_ERROR(check_allowed());
   SELVAGE_RETURN_IF_ERROR(check(info));
   const std::lock_guard lock(mutex_);
   if (regions_.contains(info.name))

@@ -45,7 +45,9 @@ class SharedMemory {
 
   [[nodiscard]] bool allowed() const { return access_ == SharedMemoryAccess::kAllowed; }
 
-  /// kPermissionDenied when switched off; kAlreadyExists for a name in use; kInvalidArgument for a
+  /// kPermissionDenied when switched off.
+  [[nodiscard]] Result<void> check_allowed() const;
+  /// The same; kAlreadyExists for a name in use; kInvalidArgument for a
   /// key that is not one name, an empty size, or an end beyond the object's; kNotFound without such
   /// an object; kResourceExhausted above kRegionsMax.
   [[nodiscard]] Result<void> add(const RegionInfo& region);
