@@ -80,7 +80,7 @@ sanitizers: ## Run unit tests under address, undefined-behaviour and thread sani
 	@$(call ctest,tsan) -R '^($(subst $(space),|,$(TSAN_FOLDERS)))_test$$'
 
 .PHONY: conformance
-conformance: release ## Run unmodified clients of the Open Inference Protocol against the server
+conformance: release ## Run unmodified clients against the server, and the reference beside our quantisers
 	@tools/conformance bin/selvage
 
 .PHONY: fuzz

@@ -3,10 +3,12 @@
 The C++ tests must come to the same numbers, bit for bit.
 
     pip install onnxruntime==1.30.0 onnx
-    tools/golden/quantization.py
+    tools/golden/quantization.py            writes them
+    tools/golden/quantization.py --check    fails where the reference says otherwise by now
 """
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -132,9 +134,11 @@ def blockwise(bits, symmetric, rows=100, columns=6, block=32):
 
 
 def main():
+    is_check = sys.argv[1:] == ["--check"]
     OUT.mkdir(parents=True, exist_ok=True)
     network = OUT / "network.onnx"
-    onnx.save(make_network(), network)
+    if not is_check:
+        onnx.save(make_network(), network)
     model = str(network)
     method = CalibrationMethod
     calibration = {
@@ -166,7 +170,11 @@ def main():
                 for bits in (4, 8) for symmetric in (False, True)}
     text = json.dumps({"calibration": calibration, "models": models, "blockwise": matrices},
                       indent=0)
-    (OUT / "expected.json").write_text(text + "\n")
+    expected = OUT / "expected.json"
+    if is_check and expected.read_text() != text + "\n":
+        sys.exit(f"{expected} is not what onnxruntime.quantization says")
+    if not is_check:
+        expected.write_text(text + "\n")
     print(f"{OUT}: {len(calibration)} calibrations, {len(models)} models")
 
 
