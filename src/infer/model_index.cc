@@ -145,6 +145,17 @@ Result<void> ModelIndex::remove(std::string_view name) {
   return {};
 }
 
+bool ModelIndex::forget(std::string_view name) {
+  const std::scoped_lock lock(mutex_);
+  const auto model = models_.find(name);
+  if (model == models_.end()) return true;
+  const bool alive = std::ranges::any_of(model->second.versions, [](const auto& entry) {
+    return entry.second.serving || !entry.second.leaving.expired();
+  });
+  if (!alive) models_.erase(model);
+  return !alive;
+}
+
 std::string ModelIndex::state_of(const Model& model, const Version& version, ModelState& state) {
   state = version.serving              ? ModelState::kReady
           : model.loading              ? ModelState::kLoading

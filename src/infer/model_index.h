@@ -36,6 +36,8 @@ class ModelIndex {
   void end_loading(const std::string& name, const std::map<std::int64_t, std::string>& reasons);
   /// kNotFound when nothing of it is served.
   [[nodiscard]] Result<void> remove(std::string_view name);
+  /// Drops the entry of a model of which nothing serves or ends any more; whether it did.
+  bool forget(std::string_view name);
 
   [[nodiscard]] std::vector<IndexEntry> entries(bool ready_only) const;
   /// Of everything that may still run.

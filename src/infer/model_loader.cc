@@ -249,8 +249,11 @@ void ModelLoader::poll() {
     if (found.contains(name)) continue;
     auto& watch = watches_[name];
     if (!std::exchange(watch.missing, true)) continue;  // It may be being replaced: look again.
+    if (index_.serving(name).empty()) {
+      if (index_.forget(name)) watches_.erase(name);
+      continue;
+    }
     static_cast<void>(index_.remove(name));
-    watches_.erase(name);
     log::info("model unloaded: its folder is gone", {{"model", name}});
   }
 }

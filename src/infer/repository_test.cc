@@ -559,6 +559,11 @@ TEST_F(RepositoryTest, DeletingModelsWhileServing) {
   repository_->poll();
   EXPECT_EQ(ask(request_of("m", {0})).error().code, ErrorCode::kUnavailable);
   EXPECT_EQ(answer("n", {0}), "2");
+  // Once it has ended, nothing of it is left: names that come and go would be ever more.
+  states();
+  repository_->poll();
+  EXPECT_EQ(ask(request_of("m", {0})).error().code, ErrorCode::kNotFound);
+  EXPECT_THAT(states(), ElementsAre("n:1:READY"));
   // The whole disk is away: that says nothing about the models.
   fs::rename(folder_ / "root", folder_ / "away");
   repository_->poll();
