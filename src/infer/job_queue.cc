@@ -105,7 +105,7 @@ std::optional<SteadyTime> PriorityQueue::take(SteadyTime now, const Load& load, 
 }
 
 std::shared_ptr<Job> PriorityQueue::leave(Job& job) {
-  --size_;
+  if (--size_ == 0) next_deadline_ = SteadyTime::max();
   rows_ -= job.rows;
   return JobList::remove(job);
 }

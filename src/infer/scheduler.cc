@@ -90,8 +90,9 @@ void Scheduler::note_run(std::chrono::nanoseconds took) {
 
 std::optional<SteadyTime> Scheduler::claim_alarm(SteadyTime time) {
   if (closed_ || time >= alarm_) return std::nullopt;
-  alarm_ = time;
-  return time;
+  // Alarms stay until they ring: far ones, each before the last, would only ever become more.
+  alarm_ = std::min(time, clock_.steady_now() + kAlarmMax);
+  return alarm_;
 }
 
 void Scheduler::expire(SteadyTime now, Jobs& expired) {

@@ -61,6 +61,9 @@ class Scheduler final : public WorkerPool::Task, public std::enable_shared_from_
   /// lone runs take less than this on average are done sooner where the request has arrived.
   static constexpr std::chrono::microseconds kQuickRun{100};
 
+  /// The furthest that a wake-up is asked for ahead; what is later is asked for again then.
+  static constexpr std::chrono::minutes kAlarmMax{1};
+
   struct Options {
     std::size_t instances = 1;
     bool preserve_ordering = false;

@@ -351,6 +351,24 @@ TEST_F(SchedulerTest, DeadlinesAreKeptWhileEveryWorkerIsBusy) {
   EXPECT_EQ(answer_to("huge"), "ok");
 }
 
+// Each timeout ends before the last one: what is no longer needed must not pile up.
+TEST_F(SchedulerTest, FarDeadlinesLeaveNothingBehind) {
+  start({});
+  runner_->open(200);
+  for (int i = 0; i < 200; ++i) {
+    const auto id = std::to_string(i);
+    submit(id, [&](Job& job) { job.timeout = std::chrono::hours(1000 - i); });
+    EXPECT_EQ(answer_to(id), "ok");
+  }
+  EXPECT_LE(pool_.alarms(), 1u);
+  submit("lone");
+  runner_->wait_for_batches(201);
+  submit("late", [](Job& job) { job.timeout = std::chrono::hours(1); });
+  EXPECT_EQ(pool_.alarms(), 1u);
+  clock_.advance(std::chrono::minutes(61));
+  EXPECT_EQ(answer_to("late"), "deadline exceeded");
+}
+
 TEST_F(SchedulerTest, QueuePoliciesDecideAboutTimeouts) {
   using Action = QueuePolicy::TimeoutAction;
   start({.levels = 2,

@@ -88,6 +88,7 @@ std::optional<SteadyTime> SequenceQueue::take(SteadyTime now, const Load& load, 
     batch.jobs.push_back(JobList::remove(*slot->pending_.first()));
   }
   size_ -= chosen.size();
+  if (size_ == 0) next_deadline_ = SteadyTime::max();
   return std::nullopt;
 }
 

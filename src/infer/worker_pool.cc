@@ -54,6 +54,11 @@ void WorkerPool::wake_at(SteadyTime time, std::weak_ptr<Task> task) {
   if (first) alarmed_.notify_one();
 }
 
+std::size_t WorkerPool::alarms() {
+  const std::scoped_lock lock(timer_mutex_);
+  return alarms_.size();
+}
+
 void WorkerPool::run_worker() {
   std::unique_lock lock(mutex_);
   for (;;) {

@@ -38,6 +38,7 @@ class WorkerPool {
   /// Waits for the portions in progress; what was posted and not begun is dropped. Idempotent.
   void stop();
   [[nodiscard]] std::size_t size() const { return workers_.size(); }
+  [[nodiscard]] std::size_t alarms();  ///< That have not rung yet.
 
  private:
   struct Alarm {
