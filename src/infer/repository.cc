@@ -223,7 +223,7 @@ Result<std::shared_ptr<const Labels>> ModelRepository::labels(std::string_view n
 
 bool ModelRepository::ready(std::string_view name, std::string_view version) const {
   const auto found = state_->index.find(name, version);
-  if (!found || !ready()) return false;
+  if (!found || state_->gate->closed()) return false;
   if (!(*found)->ensemble) return true;
   return std::ranges::all_of((*found)->ensemble->steps,
                              [&](const auto& step) { return ready(step.model, step.version); });
@@ -265,6 +265,10 @@ Result<void> ModelRepository::load(std::string_view name, const LoadOverrides& o
   if (std::holds_alternative<LoadByPolling>(state_->options.control))
     return fail(ErrorCode::kFailedPrecondition,
                 "models are loaded by polling: change the repository's folder instead");
+  const bool brings = !overrides.config_json.empty() || !overrides.files.empty();
+  if (brings && !std::holds_alternative<LoadExplicitly>(state_->options.control))
+    return fail(ErrorCode::kPermissionDenied,
+                "clients may bring configurations and files only with explicit model control");
   return state_->loader.load(std::string(name), overrides);
 }
 

@@ -43,7 +43,8 @@ inline constexpr std::size_t kModelsMax = 10'000;            ///< In all folders
 inline constexpr std::size_t kVersionsMax = 1'000;           ///< Folders of one model.
 inline constexpr std::size_t kQueueRequestsDefault = 1'024;  ///< Waiting for one model version.
 
-/// Every model at the start; later changes by load() and unload().
+/// Every model at the start; later changes by load() and unload(), from the folders only: what runs
+/// here is not the clients' to choose.
 struct LoadAll {};
 /// Every model at the start; the folders are looked through again after each interval. A change is
 /// taken up once it has stood still from one look to the next, so that a model that is still being
@@ -51,7 +52,7 @@ struct LoadAll {};
 struct LoadByPolling {
   std::chrono::milliseconds interval{15'000};
 };
-/// Only what `models` and load() name.
+/// Only what `models` and load() name; load() may bring models along.
 struct LoadExplicitly {
   std::vector<std::string> models;
 };
@@ -158,6 +159,7 @@ class ModelRepository {
   [[nodiscard]] Result<std::shared_ptr<const Labels>> labels(std::string_view name,
                                                              std::string_view version,
                                                              std::string_view output) const;
+  /// Whether requests to it are taken, others may still be loading.
   [[nodiscard]] bool ready(std::string_view name, std::string_view version = "") const;
   [[nodiscard]] bool ready() const;  ///< The initial load has ended and no stop has begun.
   /// Every model that was found or loaded, by name and version.
@@ -168,7 +170,8 @@ class ModelRepository {
 
   /// Loads or reloads; returns when the new versions serve. Blocks for as long as loading and
   /// warming up take: not for I/O threads. The error is that of the first version that failed;
-  /// nothing has changed then. An ensemble loads the models that it needs.
+  /// nothing has changed then. An ensemble loads the models that it needs. `overrides` need
+  /// LoadExplicitly: kPermissionDenied.
   [[nodiscard]] Result<void> load(std::string_view name, const LoadOverrides& overrides = {});
   /// Takes the model away from new requests; those in flight end normally. With kUnload an
   /// ensemble takes its models along.

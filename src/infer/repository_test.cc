@@ -322,6 +322,7 @@ TEST_F(RepositoryTest, WithoutAConfigurationBatchesOnlyWhatIsIndependent) {
   write(folder_ / "crosses/1/model.onnx", crosses_rows());
   open();
   EXPECT_EQ(answer("crosses", {1, 2}), "4 5");
+  EXPECT_THAT(answer("crosses", std::vector<float>(5'000)), HasSubstr("say max_batch_size: 0"));
   std::atomic<int> wrong{0};
   for (int i = 0; i < 100; ++i)
     repository_->submit(request_of("crosses", {3}), [&](Result<InferenceResponse> response) {
@@ -491,6 +492,13 @@ TEST_F(RepositoryTest, LoadTakesAConfigurationAndFiles) {
     EXPECT_EQ(repository_->load("m", bad).error().code, ErrorCode::kInvalidArgument) << path;
   }
   EXPECT_EQ(answer("m", {1}), "71");
+
+  open();
+  files.config_json = "{}";
+  EXPECT_EQ(repository_->load("m", files).error().code, ErrorCode::kPermissionDenied);
+  EXPECT_EQ(repository_->load("m", {.config_json = "{}"}).error().code,
+            ErrorCode::kPermissionDenied);
+  EXPECT_TRUE(repository_->load("m"));
 }
 
 TEST_F(RepositoryTest, AFailedReloadLeavesWhatServes) {
@@ -574,7 +582,7 @@ TEST_F(RepositoryTest, DeletingModelsWhileServing) {
 TEST_F(RepositoryTest, SwapsUnderLoadWithoutAFailedOrMixedAnswer) {
   write(folder_ / "m/1/model.onnx", plus(1));
   write(folder_ / "m/config.pbtxt", "max_batch_size: 8 dynamic_batching { }");
-  open();
+  open({.control = LoadExplicitly{{"m"}}});
   std::atomic<bool> done{false};
   std::atomic<std::uint64_t> failed{0}, mixed{0}, answered{0};
   std::vector<std::thread> clients;
@@ -792,7 +800,13 @@ TEST_F(RepositoryTest, StopRefusesAndEnds) {
 
 TEST_F(RepositoryTest, LoadsInTheBackground) {
   write(folder_ / "m/1/model.onnx", plus(1));
+  write(folder_ / "slow/1/model.onnx", plus(1));
+  write(folder_ / "slow/config.pbtxt",
+        "max_batch_size: 8 model_warmup [{ name: 'w' batch_size: 1 count: 10000 "
+        "inputs { key: 'x' value { data_type: TYPE_FP32 dims: [1] zero_data: true } } }]");
   open({.initial_load = InitialLoad::kInBackground});
+  while (answer("m", {1}) != "2") std::this_thread::sleep_for(milliseconds(1));
+  EXPECT_TRUE(repository_->ready("m")) << "it answers";
   for (int i = 0; i < 2'000 && !repository_->ready(); ++i)
     std::this_thread::sleep_for(milliseconds(10));
   EXPECT_EQ(answer("m", {1}), "2");

@@ -246,7 +246,10 @@ Result<void> check_input(const Signature& signature, const Port& port, const Nam
   const auto rows = tensor.shape.front();
   if (rows < 1 || rows > signature.rows_max)
     return invalid("input '" + port.name + "' has a batch of " + std::to_string(rows) +
-                   "; the model takes 1 to " + std::to_string(signature.rows_max));
+                   "; the model takes 1 to " + std::to_string(signature.rows_max) +
+                   (signature.automatic
+                        ? " (if the first dimension is not the batch, say max_batch_size: 0)"
+                        : ""));
   return {};
 }
 
