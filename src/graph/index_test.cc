@@ -109,6 +109,15 @@ TEST(Values, AreEditedInPlaceWhateverHoldsThem) {
   EXPECT_EQ(edit_bytes(tensor, {})->data(), bytes->data());
 }
 
+TEST(Values, IntegersOf4BitsAreReadOneByOne) {
+  onnx::TensorProto tensor;
+  const std::byte packed[] = {std::byte{0x8F}, std::byte{0x07}};  // 15, 8, 7: the low half first.
+  store(tensor, {DataType::kUint4, Shape{3}, packed, {}});
+  EXPECT_THAT(read_integers(tensor, {}).value(), ElementsAre(15, 8, 7));
+  store(tensor, {DataType::kInt4, Shape{3}, packed, {}});
+  EXPECT_THAT(read_integers(tensor, {}).value(), ElementsAre(-1, -8, 7));
+}
+
 TEST(Values, OfOtherTypesAreRefused) {
   onnx::TensorProto tensor;
   tensor.set_name("w");

@@ -84,6 +84,18 @@ void declare(onnx::TensorProto& tensor, DataType type, std::span<const std::int6
   tensor.mutable_dims()->Add(shape.begin(), shape.end());
 }
 
+/// Two elements a byte, the first in the low half.
+std::vector<std::int64_t> unpack_4_bits(std::span<const std::byte> bytes, std::size_t count,
+                                        bool is_signed) {
+  std::vector<std::int64_t> values(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto pair = std::to_integer<std::int64_t>(bytes[i / 2]);
+    const auto element = i % 2 == 0 ? pair & 15 : pair >> 4;
+    values[i] = is_signed && element > 7 ? element - 16 : element;
+  }
+  return values;
+}
+
 }  // namespace
 
 Shape shape_of(const onnx::TensorProto& tensor) {
@@ -146,6 +158,10 @@ Result<std::vector<std::int64_t>> read_integers(const onnx::TensorProto& tensor,
     case DataType::kUint16: return convert<std::uint16_t, std::int64_t>(bytes, widen);
     case DataType::kUint8:
     case DataType::kBool: return convert<std::uint8_t, std::int64_t>(bytes, widen);
+    case DataType::kInt4:
+    case DataType::kUint4:
+      return unpack_4_bits(bytes, static_cast<std::size_t>(count),
+                           data.view().type == DataType::kInt4);
     default: return wrong_type(tensor, "integers");
   }
 }

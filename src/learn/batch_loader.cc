@@ -106,11 +106,12 @@ Result<void> make_batch(const BatchPlan& plan, std::span<const std::size_t> orde
   batch.mixed = share.has_value();
   for (std::size_t i = inputs.size(); i < plan.inputs.size(); ++i) {
     auto& bytes = batch.bytes[i];
-    if (plan.inputs[i].name == plan.teacher_target) {
-      const auto rows = floats(bytes);
-      for (std::size_t k = 0; k < batch.samples.size(); ++k)
-        std::ranges::copy(plan.teacher->row(batch.samples[k]),
-                          rows.begin() + static_cast<std::ptrdiff_t>(k * plan.teacher->width));
+    const auto teacher =
+        std::ranges::find(plan.teachers, plan.inputs[i].name, &TeacherTarget::name);
+    if (teacher != plan.teachers.end()) {
+      auto to = floats(bytes).begin();
+      for (const auto sample : batch.samples)
+        to = std::ranges::copy(teacher->outputs->row(sample), to).out;
     } else {
       fill_target(plan, batch, plan.inputs[i].type, bytes, picture);
       if (plan.objective.source == TargetSource::kInput) continue;  // Mixed already.

@@ -17,6 +17,12 @@
 
 namespace selvage::learn {
 
+/// An entry of TrainingGraph::batch that holds what a teacher says about the samples.
+struct TeacherTarget {
+  std::string name;
+  const TeacherOutputs* outputs = nullptr;
+};
+
 /// What a batch holds: the model's inputs as the data set fills them, and a target for each other
 /// entry of TrainingGraph::batch.
 struct BatchPlan {
@@ -24,9 +30,8 @@ struct BatchPlan {
   const Objective& objective;
   std::vector<std::size_t> samples;  ///< Of the data set, that take part.
   std::span<const BatchInput> inputs;
-  std::string target;          ///< The objective's entry.
-  std::string teacher_target;  ///< The teacher's; "" without one.
-  const TeacherOutputs* teacher = nullptr;
+  std::string target;  ///< The objective's entry.
+  std::vector<TeacherTarget> teachers;
   AugmentOptions augment;
   std::uint64_t seed = 0;
 

@@ -1,11 +1,13 @@
 #include "learn/gradient.h"
 
 #include <algorithm>
+#include <limits>
 #include <unordered_map>
 #include <unordered_set>
 
 #include <selvage/onnx.pb.h>
 
+#include "graph/values.h"
 #include "infer/custom_operator.h"
 #include "learn/gradient_rules.h"
 
@@ -53,6 +55,9 @@ std::string describe(const onnx::NodeProto& node) {
 }
 
 bool is_known(const onnx::NodeProto& node) {
+  // The runtime's own quantisation means what ONNX's does; older operator sets have 4 bits only so.
+  if (node.domain() == "com.microsoft")
+    return node.op_type() == "QuantizeLinear" || node.op_type() == "DequantizeLinear";
   return node.domain().empty() || node.domain() == "ai.onnx" ||
          node.domain() == infer::kOperatorDomain;  // Of these only Conv is in a forward graph.
 }
@@ -196,13 +201,11 @@ void NodeGradient::add(int index, Expression gradient) {
 std::optional<std::vector<std::int64_t>> NodeGradient::constant_ints(int index) const {
   const auto tensor = builder_.constant_value(x(index));
   if (!tensor) return std::nullopt;
-  if (tensor->type() == DataType::kInt64) {
-    const auto values = tensor->as<std::int64_t>();
-    return std::vector<std::int64_t>(values.begin(), values.end());
-  }
-  if (tensor->type() != DataType::kInt32) return std::nullopt;
-  const auto values = tensor->as<std::int32_t>();
-  return std::vector<std::int64_t>(values.begin(), values.end());
+  onnx::TensorProto stored;
+  graph::store(stored, tensor->view());
+  auto values = graph::read_integers(stored, {}, std::numeric_limits<std::size_t>::max());
+  if (!values) return std::nullopt;
+  return *std::move(values);
 }
 
 Expression NodeGradient::ask_output(int index, ValueType type) {

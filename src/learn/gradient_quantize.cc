@@ -1,5 +1,7 @@
 // Straight through (Bengio 2013, arXiv 1308.3432): rounding has gradient 1 where the value is not
 // clipped. The gradient of a quantised value is that of the number which it stands for.
+#include <algorithm>
+
 #include "learn/gradient_rules.h"
 
 namespace selvage::learn {
@@ -40,13 +42,27 @@ Expression spread(Expression v, Expression x, const onnx::NodeProto& node) {
   return slice(reshape(expand(unsqueeze(v, axis + 1), repeated), whole), axis, 0, x.size(axis));
 }
 
+/// A zero point as numbers of `x`'s type, for operator sets that cannot cast from 4 bits; none
+/// where it is zero.
+Expression zero_point(NodeGradient& n, Expression x) {
+  const auto stored = n.x(2);
+  if (!stored) return {};
+  const auto values = n.constant_ints(2);
+  if (!values) return cast(spread(stored, x, n.node()), x.type());
+  if (std::ranges::all_of(*values, [](auto value) { return value == 0; })) return {};
+  const std::vector<float> numbers(values->begin(), values->end());
+  const auto constant = Tensor::from<float>(stored.shape(), numbers);
+  if (!constant) return {};  // As many numbers as the shape says: they came from it.
+  return cast(spread(n.builder().constant(*constant), x, n.node()), x.type());
+}
+
 Result<void> quantize(NodeGradient& n) {
   if (n.wants(1)) return n.refuse("its scale is a trained parameter");
   const auto x = n.x();
   const auto limits = limits_of(n.y().type());
   if (!limits) return n.refuse("its type has no limits that are known");
   auto level = x / cast(spread(n.x(1), x, n.node()), x.type());
-  if (n.x(2)) level = level + cast(spread(n.x(2), x, n.node()), x.type());
+  if (const auto zero = zero_point(n, x)) level = level + zero;
   const auto inside = compare("And", compare("GreaterOrEqual", level, limits->low - 0.5),
                               compare("LessOrEqual", level, limits->high + 0.5));
   n.add(0, cast(n.dy(), x.type()) * mask(inside, x));

@@ -53,7 +53,7 @@ class NodeGradient {
   /// Adds to the gradient of the input, if it is wanted. What was broadcast is summed.
   void add(int index, Expression gradient);
 
-  /// The elements of an integer input that is known before the run; int32 becomes int64.
+  /// The elements of an integer input that is known before the run.
   [[nodiscard]] std::optional<std::vector<std::int64_t>> constant_ints(int index) const;
   /// A second result that the operator can give: makes the forward node give it.
   [[nodiscard]] Expression ask_output(int index, ValueType type);

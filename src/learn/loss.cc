@@ -112,6 +112,17 @@ Expression cosine(Expression value, Expression target) {
   return mean_all(1.0 - similarity);
 }
 
+/// How alike the samples of a batch are: Z Z^T, each row divided by its length.
+Expression likeness(Expression x) {
+  const auto rows = reshape(x, {x.size(0), x.elements() / x.size(0)});
+  return normalised(matmul(rows, swap_last(rows)));
+}
+
+Expression similarity(Expression value, Expression target) {
+  const auto difference = likeness(value) - likeness(target);
+  return mean_all(difference * difference);
+}
+
 Expression contrastive(const LossTerm& term, Expression value, Expression labels) {
   auto& builder = value.builder();
   const auto count = value.size(0);
@@ -203,6 +214,10 @@ Result<TargetType> target_type(const LossTerm& term, const Shape& shape) {
       if (shape.size() != 3) return misfit(term, shape, "it needs logits [T,N,C]");
       if (term.target_length < 1) return misfit(term, shape, "the target length is missing");
       return TargetType{DataType::kInt64, {shape[1], term.target_length}};
+    case LossKind::kSimilarity:
+      if (shape.size() < 2 || shape[0] < 1) return misfit(term, shape, "it needs a row a sample");
+      if (term.target_length < 1) return misfit(term, shape, "the target's size is missing");
+      return TargetType{DataType::kFloat32, {shape[0], term.target_length}};
     case LossKind::kCosine:
       if (shape.empty()) return misfit(term, shape, "it needs an axis");
       break;
@@ -231,6 +246,7 @@ Result<Expression> add_loss(const LossTerm& term, Expression value, Expression t
     case LossKind::kCosine: return cosine(value, target);
     case LossKind::kContrastive: return contrastive(term, value, target);
     case LossKind::kCtc: return ctc(value, target);
+    case LossKind::kSimilarity: return similarity(value, target);
   }
   return fail(ErrorCode::kInternal, "an unknown loss");
 }

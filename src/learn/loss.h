@@ -31,6 +31,11 @@ enum class LossKind : std::uint8_t {
   /// Connectionist temporal classification (Graves 2006) of logits [T,N,C], blank = class 0;
   /// targets int64 [N,L], padded with 0. PyTorch's mean: by target length, then over the batch.
   kCtc,
+  /// Which samples of a batch look alike to the value is to be what it is to a teacher's: the mean
+  /// squared difference of G(value) and G(target), G(Z) = Z Z^T with rows of length 1 (Tung and
+  /// Mori 2019, arXiv 1907.09682). The two need not be of one size; their paper weighs it by 3000.
+  /// Targets float32 [N,target_length].
+  kSimilarity,
 };
 
 struct LossTerm {
@@ -48,7 +53,7 @@ struct LossTerm {
   std::optional<std::int64_t> ignore_index;  ///< kCrossEntropy: targets that do not count.
   float huber_delta = 1;
   float temperature = 1;           ///< kDistillation, kContrastive (there usually 0.07 to 0.5).
-  std::int64_t target_length = 0;  ///< kCtc: L.
+  std::int64_t target_length = 0;  ///< kCtc: L. kSimilarity: a sample's elements.
 };
 
 /// What the target of `term` must be for a value of `shape`. kInvalidArgument where the value or an

@@ -99,6 +99,11 @@ Result<void> check_target(const Objective& objective, const infer::Dataset& data
     return invalid("the labels are not numbers: use the loss cross-entropy or binary");
   const auto values = static_cast<std::int64_t>(data.values(0).size());
   if (values == objective.width) return {};
+  if (objective.shape.size() >= 2 && values * objective.shape[0] == objective.width)
+    return invalid("the data label every place of '" + objective.output + "' " +
+                   to_string(objective.shape) +
+                   " (segmentation), which cannot be trained: a sample needs one class, or as many "
+                   "numbers as the model gives");
   return invalid(std::to_string(values) + " labels a sample, but '" + objective.output + "' has " +
                  std::to_string(objective.width) + " elements");
 }

@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 
+#include <selvage/onnx.pb.h>
+
 #include "base/file.h"
+#include "infer/session.h"
 
 namespace selvage::learn {
 namespace {
@@ -13,9 +17,67 @@ namespace {
 // The file: key, width (8 bytes), values, SHA-256 of all before.
 constexpr std::size_t kDigestBytes = crypto::Digest::kSize;
 constexpr std::size_t kHeadBytes = kDigestBytes + sizeof(std::uint64_t);
-constexpr std::uint64_t kTeacherBytesMax = std::uint64_t{1} << 30;
+
+/// The teacher with `value` as its only output.
+Result<graph::Model> with_output(const graph::Model& teacher, const std::string& value) {
+  auto model = teacher.copy();
+  auto& graph = *model.proto().mutable_graph();
+  const bool is_made = std::ranges::any_of(graph.node(), [&](const auto& node) {
+    return std::ranges::find(node.output(), value) != node.output().end();
+  });
+  if (!is_made)
+    return fail(ErrorCode::kNotFound, "no node of the teacher has an output '" + value + "'");
+  graph.clear_output();
+  graph.add_output()->set_name(value);
+  return model;
+}
 
 }  // namespace
+
+Result<TeacherOutputs> read_value(infer::Runtime& runtime, const graph::Model& teacher,
+                                  const std::string& value, const infer::Dataset& data, int threads,
+                                  const std::function<bool()>& stop) {
+  SELVAGE_TRY(const auto model, with_output(teacher, value));
+  SELVAGE_TRY(const auto bytes, model.serialise());
+  SELVAGE_TRY(const auto session, infer::Session::load(runtime, bytes, {.threads = threads}));
+  if (session->outputs()[0].type != DataType::kFloat32 || !data.takes_batches() ||
+      data.inputs().size() != session->inputs().size())
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + value + "' is no float32 value of a teacher that takes batches");
+  constexpr std::size_t kBatch = 64;
+  TeacherOutputs outputs;
+  for (std::size_t first = 0; first < data.size(); first += kBatch) {
+    if (stop && stop()) return fail(ErrorCode::kCancelled, "interrupted");
+    const auto count = std::min(kBatch, data.size() - first);
+    std::vector<std::size_t> samples(count);
+    std::iota(samples.begin(), samples.end(), first);
+    std::vector<infer::Value> inputs(session->inputs().size());
+    std::vector<std::span<std::byte>> spans;
+    for (const auto& input : data.inputs()) {
+      auto shape = input.shape;
+      shape.insert(shape.begin(), static_cast<std::int64_t>(count));
+      SELVAGE_TRY(auto tensor, Tensor::create(input.type, std::move(shape)));
+      spans.push_back(
+          std::get<Tensor>(inputs[input.index] = infer::Value(std::move(tensor))).bytes());
+    }
+    SELVAGE_RETURN_IF_ERROR(data.read(samples, spans));
+    SELVAGE_TRY(const auto found, session->run(inputs));
+    const auto* tensor = std::get_if<Tensor>(&found[0]);
+    if (tensor == nullptr || tensor->shape().empty() ||
+        tensor->shape()[0] != static_cast<std::int64_t>(count) || tensor->bytes().empty())
+      return fail(ErrorCode::kInvalidArgument, "'" + value + "' has no row a sample");
+    const auto rows = tensor->as<float>();
+    outputs.width = rows.size() / count;
+    if (outputs.width * sizeof(float) * data.size() > kTeacherBytesMax)
+      return fail(ErrorCode::kOutOfRange,
+                  "'" + value +
+                      "' of every sample takes more than 1 GiB: choose a smaller value, "
+                      "such as one behind a pooling");
+    outputs.values.reserve(outputs.width * data.size());
+    outputs.values.insert(outputs.values.end(), rows.begin(), rows.end());
+  }
+  return outputs;
+}
 
 void to_logits(TeacherOutputs& outputs) {
   if (outputs.width < 2) return;

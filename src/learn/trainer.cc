@@ -20,6 +20,10 @@ using std::chrono::steady_clock;
 constexpr const char* kTarget = "training.target";
 constexpr const char* kTeacherTarget = "training.teacher";
 
+std::string feature_target(std::size_t index) {
+  return "training.feature" + std::to_string(index);
+}
+
 std::unexpected<Error> invalid(const std::string& problem) {
   return fail(ErrorCode::kInvalidArgument, problem);
 }
@@ -100,6 +104,7 @@ class Run {
   [[nodiscard]] Result<void> prepare_validation(std::vector<std::size_t> samples);
   [[nodiscard]] TrainingGraphOptions graph_options() const;
   [[nodiscard]] LossTerm objective_term() const;
+  [[nodiscard]] std::vector<TeacherTarget> teacher_targets() const;
   [[nodiscard]] Result<std::string> settings() const;
 
   [[nodiscard]] Result<void> resume();
@@ -179,7 +184,7 @@ Result<void> Run::prepare() {
       (options_.augment.changes_samples() || options_.augment.mixup > 0))
     return invalid("augmentation needs a float32 input");
   SELVAGE_RETURN_IF_ERROR(check_augmentation(options_.augment, train.inputs()[0].shape));
-  if (options_.augment.mixup > 0 && data_.distillation.teacher)
+  if (options_.augment.mixup > 0 && !teacher_targets().empty())
     return invalid("mixup and a teacher do not go together: the teacher saw the samples unmixed");
 
   infer::Split parts;
@@ -199,8 +204,7 @@ Result<void> Run::prepare() {
                           .samples = std::move(parts.train),
                           .inputs = session_->graph().batch,
                           .target = kTarget,
-                          .teacher_target = kTeacherTarget,
-                          .teacher = data_.distillation.teacher,
+                          .teachers = teacher_targets(),
                           .augment = options_.augment,
                           .seed = options_.seed});
   result_.validation_samples = parts.validation.size();
@@ -220,10 +224,27 @@ Result<void> Run::prepare_session() {
                               .weight = distillation.weight,
                               .temperature = distillation.temperature});
   }
+  const auto& features = data_.distillation.features;
+  for (std::size_t i = 0; i < features.size(); ++i)
+    options.losses.push_back(
+        {.kind = LossKind::kSimilarity,
+         .output = features[i].student,
+         .target = feature_target(i),
+         .weight = features[i].weight,
+         .target_length = static_cast<std::int64_t>(features[i].teacher->width)});
   SELVAGE_TRY(auto graph, build_training_graph(runtime_, model_, options));
   SELVAGE_TRY(session_,
               TrainingSession::create(runtime_, std::move(graph), {.threads = options_.threads}));
   return {};
+}
+
+std::vector<TeacherTarget> Run::teacher_targets() const {
+  const auto& distillation = data_.distillation;
+  std::vector<TeacherTarget> targets;
+  if (distillation.teacher) targets.push_back({kTeacherTarget, distillation.teacher});
+  for (std::size_t i = 0; i < distillation.features.size(); ++i)
+    targets.push_back({feature_target(i), distillation.features[i].teacher});
+  return targets;
 }
 
 Result<void> Run::prepare_validation(std::vector<std::size_t> samples) {
@@ -272,12 +293,17 @@ Result<std::string> Run::settings() const {
   settings.add("seed", std::to_string(options_.seed));
   settings.add("threads", options_.threads);
   settings.add("runtime", infer::Runtime::version());
+  const auto digest = [](const TeacherOutputs& teacher) {
+    return crypto::sha256(std::as_bytes(std::span(teacher.values))).hex();
+  };
   if (const auto& distillation = data_.distillation; distillation.teacher) {
-    settings.add("teacher",
-                 crypto::sha256(std::as_bytes(std::span(distillation.teacher->values))).hex());
+    settings.add("teacher", digest(*distillation.teacher));
     settings.add("temperature", static_cast<double>(distillation.temperature));
     settings.add("alpha", static_cast<double>(distillation.weight));
   }
+  for (const auto& feature : data_.distillation.features)
+    settings.add("feature " + feature.student,
+                 digest(*feature.teacher) + " " + std::to_string(feature.weight));
   return settings.text();
 }
 
@@ -392,7 +418,12 @@ void Run::judge(const EpochRecord& record, std::vector<NamedTensor> parameters) 
   const double score = record.validation_accuracy ? *record.validation_accuracy
                        : validated                ? -*record.validation_loss
                                                   : -record.train_loss;
-  if (at_.best_epoch == 0 || !validated || score > at_.best_score) {
+  // Of two epochs that are equally often right, the surer one.
+  const auto is_surer = [&] {
+    const auto& best = at_.history.at(at_.best_epoch - 1);
+    return score == at_.best_score && record.validation_loss < best.validation_loss;
+  };
+  if (at_.best_epoch == 0 || !validated || score > at_.best_score || is_surer()) {
     at_.best_epoch = record.epoch;
     at_.best_score = score;
     at_.best = std::move(parameters);

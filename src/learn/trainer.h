@@ -51,11 +51,21 @@ struct TrainOptions {
   double checkpoint_seconds = 30;    ///< Between checkpoints within an epoch; 0 = each step.
 };
 
-/// A teacher's part of the loss: weight * KL * T^2, and 1 - weight of the objective's.
+/// A value inside the student that is to tell samples apart as one inside a teacher does
+/// (LossKind::kSimilarity).
+struct FeatureMatch {
+  std::string student;  ///< A value of the model.
+  const TeacherOutputs* teacher = nullptr;
+  float weight = 3000;
+};
+
+/// A teacher's part of the loss: weight * KL * T^2, and 1 - weight of the objective's; features are
+/// added to that.
 struct Distillation {
   const TeacherOutputs* teacher = nullptr;
   float temperature = 3;
   float weight = 0.7f;
+  std::vector<FeatureMatch> features = {};
 };
 
 struct TrainData {

@@ -198,6 +198,39 @@ TEST_F(TrainerTest, ATeacherTeaches) {
   EXPECT_LT(result->history.back().validation_accuracy.value(), 0.1);
 }
 
+TEST_F(TrainerTest, AFeatureFollowsTheTeachers) {
+  data_ = infer::Dataset::open(folder_, *loaded_).value();
+  // Samples of one class look alike to it, and unlike all others; of another width than the value.
+  TeacherOutputs teacher{.width = 4, .values = std::vector<float>(data_->size() * 4)};
+  for (std::size_t i = 0; i < data_->size(); ++i)
+    teacher.values[4 * i + static_cast<std::size_t>(data_->label(i))] = 1;
+  auto options = kShort;
+  options.epochs = 6;
+  // The labels' part is about 1, the feature's ten times that.
+  const Distillation distillation{.features = {{"output", &teacher, 1000}}};
+  const auto result = train(*runtime_, *loaded_, model_, {*data_, nullptr, distillation}, options);
+  ASSERT_TRUE(result) << result.error().message;
+  EXPECT_GT(result->history.front().train_loss, 2);
+  EXPECT_LT(result->history.back().train_loss, 0.5 * result->history.front().train_loss);
+  const auto unknown = train(*runtime_, *loaded_, model_,
+                             {*data_, nullptr, {.features = {{"nothing", &teacher, 1}}}}, options);
+  ASSERT_FALSE(unknown);
+  EXPECT_THAT(unknown.error().message, HasSubstr("'nothing'"));
+}
+
+TEST_F(TrainerTest, OfEquallyRightEpochsTheSurerOneIsKept) {
+  auto options = kShort;
+  options.epochs = 12;
+  const auto result = trained(options);
+  const auto& best = result.history.at(result.best_epoch - 1);
+  for (const auto& record : result.history) {
+    EXPECT_LE(record.validation_accuracy, best.validation_accuracy);
+    EXPECT_TRUE(record.validation_accuracy < best.validation_accuracy ||
+                record.validation_loss >= best.validation_loss)
+        << "epoch " << record.epoch;
+  }
+}
+
 TEST_F(TrainerTest, AnAutoencoderLearnsItsInput) {
   use("autoencoder", {4}, 1);
   fs::remove(folder_ / "y.npy");
@@ -238,6 +271,16 @@ TEST_F(TrainerTest, BadDataIsRefusedInWords) {
   EXPECT_THAT(error(kShort), testing::AllOf(HasSubstr("x.npy, sample 1"), HasSubstr("label is 3")));
   write_arrays({0, 0, 0, 0, 1, 1, 1, 1}, {2, 4}, {1, 1});
   EXPECT_THAT(error(kShort), HasSubstr("nothing to tell apart"));
+}
+
+TEST_F(TrainerTest, SegmentationIsNamedAsSuch) {
+  use("autoencoder", {2, 2, 2}, 1);  // Gives back [2,2,2]: two scores for each of 2 x 2 places.
+  const std::vector<float> pictures(64, 0.5f);
+  write("x.npy", media::ArrayElement::kFloat32, {8, 2, 2, 2}, std::as_bytes(std::span(pictures)));
+  std::vector<std::int64_t> places(32);
+  for (std::size_t i = 0; i < places.size(); ++i) places[i] = static_cast<std::int64_t>(i % 2);
+  write("y.npy", media::ArrayElement::kInt64, {8, 2, 2}, std::as_bytes(std::span(places)));
+  EXPECT_THAT(error(kShort), HasSubstr("segmentation"));
 }
 
 TEST_F(TrainerTest, ANotANumberInTheDataIsFound) {

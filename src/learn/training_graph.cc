@@ -135,6 +135,14 @@ Result<PreparedModel> prepared_for(infer::Runtime& runtime, const graph::Model& 
   return prepared;
 }
 
+/// Of the prepared model, where branches are decided, but only what the file stores by that name.
+std::vector<std::string> stored_parameters(const graph::Model& prepared,
+                                           const graph::Model& inference) {
+  auto names = trainable_parameters(prepared);
+  std::erase_if(names, [&](const auto& name) { return find_stored(inference, name) == nullptr; });
+  return names;
+}
+
 /// Puts a step together. One object builds one graph.
 class StepBuilder {
  public:
@@ -370,17 +378,16 @@ Result<TrainingGraph> StepBuilder::run(std::span<const std::string> candidates) 
 Result<TrainingGraph> build_training_graph(infer::Runtime& runtime, const graph::Model& inference,
                                            const TrainingGraphOptions& options) {
   SELVAGE_TRY(auto prepared, prepared_for(runtime, inference, options));
-  // Of the prepared model, where branches are decided, but only what the file stores by that name.
-  auto candidates = trainable_parameters(prepared.model);
-  std::erase_if(candidates,
-                [&](const auto& name) { return find_stored(inference, name) == nullptr; });
+  const auto candidates = stored_parameters(prepared.model, inference);
   return StepBuilder(std::move(prepared), options).run(candidates);
 }
 
-Result<EvaluationGraph> build_evaluation_graph(infer::Runtime& runtime,
-                                               const graph::Model& inference,
-                                               const TrainingGraphOptions& options) {
-  SELVAGE_TRY(auto prepared, prepared_for(runtime, inference, options));
+namespace {
+
+/// Losses and their targets become outputs and inputs of `prepared`; with `parameters`, so do the
+/// gradients.
+Result<GradientGraph> finish_forward(PreparedModel prepared, const TrainingGraphOptions& options,
+                                     std::vector<std::string> parameters) {
   auto& graph = *prepared.model.proto().mutable_graph();
   EvaluationGraph result;
   result.batch = data_inputs(graph);
@@ -397,8 +404,36 @@ Result<EvaluationGraph> build_evaluation_graph(infer::Runtime& runtime,
     result.losses.push_back(term.name());
     add_port(*graph.mutable_output(), term.name(), term.type(), {});
   }
+  std::vector<std::string> gradients;
+  if (!parameters.empty()) {
+    SELVAGE_TRY(const auto found, add_gradients(builder, losses.total, parameters));
+    builder.set_prefix("gradients");
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      gradients.push_back(builder.named(found[i], "gradients/" + parameters[i]).name());
+      add_port(*graph.mutable_output(), gradients.back(), found[i].type(), found[i].shape());
+    }
+  }
   result.model = std::move(prepared.model);
-  return result;
+  return GradientGraph{std::move(result), std::move(parameters), std::move(gradients)};
+}
+
+}  // namespace
+
+Result<EvaluationGraph> build_evaluation_graph(infer::Runtime& runtime,
+                                               const graph::Model& inference,
+                                               const TrainingGraphOptions& options) {
+  SELVAGE_TRY(auto prepared, prepared_for(runtime, inference, options));
+  SELVAGE_TRY(auto finished, finish_forward(std::move(prepared), options, {}));
+  return std::move(finished.forward);
+}
+
+Result<GradientGraph> build_gradient_graph(infer::Runtime& runtime, const graph::Model& inference,
+                                           const TrainingGraphOptions& options) {
+  SELVAGE_TRY(auto prepared, prepared_for(runtime, inference, options));
+  auto parameters = stored_parameters(prepared.model, inference);
+  if (parameters.empty())
+    return fail(ErrorCode::kFailedPrecondition, "the model has no float32 weights to derive by");
+  return finish_forward(std::move(prepared), options, std::move(parameters));
 }
 
 }  // namespace selvage::learn

@@ -130,6 +130,17 @@ struct EvaluationGraph {
                                                              const graph::Model& inference,
                                                              const TrainingGraphOptions& options);
 
+/// The model in inference mode with the gradients of its loss as further outputs.
+struct GradientGraph {
+  EvaluationGraph forward;
+  std::vector<std::string> parameters;  ///< trainable_parameters() that the model stores.
+  std::vector<std::string> gradients;   ///< Outputs of forward.model, one for each of these.
+};
+/// Options and errors as build_evaluation_graph(); kUnimplemented as build_training_graph().
+[[nodiscard]] Result<GradientGraph> build_gradient_graph(infer::Runtime& runtime,
+                                                         const graph::Model& inference,
+                                                         const TrainingGraphOptions& options);
+
 /// Names of the initialisers that training would change, in the model's order: float32, between an
 /// input and an output, and in a place where a parameter belongs (not a bound of Clip, not the 0.5
 /// of a Gelu).

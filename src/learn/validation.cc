@@ -74,8 +74,7 @@ Result<void> Validator::State::run_part(const Part& part, std::span<const NamedT
                        .samples = {},
                        .inputs = part.graph.batch,
                        .target = part.graph.batch.back().name,
-                       .teacher_target = "",
-                       .teacher = nullptr,
+                       .teachers = {},
                        .augment = {},
                        .seed = 0};
   const auto order = std::span(samples).subspan(part.first, part.count);
