@@ -482,13 +482,27 @@ class Connection final : public HttpConnection {
   std::size_t lingered_ = 0;
 };
 
+// The last that holds a connection may be a worker that has just replied, but what its thread's
+// connections share is that thread's business only.
+template <typename Stream>
+void start_on(ConnectionHome& home, Stream stream) {
+  const auto executor = stream.get_executor();
+  const auto end = [&home, executor](Connection<Stream>* connection) {
+    std::unique_ptr<Connection<Stream>> ending(connection);
+    if (!home.ended && !executor.running_in_this_thread())
+      asio::post(executor, [ending = std::move(ending)] {});
+  };
+  std::shared_ptr<Connection<Stream>>(new Connection<Stream>(home, std::move(stream)), end)
+      ->begin();
+}
+
 }  // namespace
 
 void HttpConnection::start(ConnectionHome& home, TcpSocket socket, asio::ssl::context* tls) {
   if (tls) {
-    std::make_shared<Connection<TlsStream>>(home, TlsStream(std::move(socket), *tls))->begin();
+    start_on(home, TlsStream(std::move(socket), *tls));
   } else {
-    std::make_shared<Connection<TcpSocket>>(home, std::move(socket))->begin();
+    start_on(home, std::move(socket));
   }
 }
 

@@ -27,6 +27,7 @@ struct ConnectionHome {
   AccessLog* log;
   std::atomic<std::uint64_t>& count;  ///< Of all threads.
   std::unordered_set<HttpConnection*> live = {};
+  std::atomic<bool> ended = false;  ///< The thread is no more.
 };
 
 /// Lives as long as something is under way on it.

@@ -33,7 +33,9 @@ constexpr std::string_view kFull =
 
 // One thread with its event loop and connections.
 struct Loop {
-  explicit Loop(ConnectionHome shared) : home(std::move(shared)), timer(context) {}
+  Loop(const HttpLimits& limits, HttpHandler& handler, BodyBudget& budget, AccessLog* log,
+       std::atomic<std::uint64_t>& count)
+      : home{limits, handler, budget, log, count}, timer(context) {}
 
   ConnectionHome home;  // Outlives the connections that the context still holds when it ends.
   asio::io_context context{1};
@@ -51,7 +53,8 @@ struct Loop {
   void for_each(Function function) {
     std::vector<std::shared_ptr<HttpConnection>> connections;
     connections.reserve(home.live.size());
-    for (auto* connection : home.live) connections.push_back(connection->shared_from_this());
+    for (auto* connection : home.live)
+      if (auto alive = connection->weak_from_this().lock()) connections.push_back(std::move(alive));
     for (const auto& connection : connections) function(*connection);
   }
 
@@ -101,7 +104,7 @@ struct HttpServer::State {
   State(HttpServerOptions chosen, HttpHandler& h, BodyBudget& budget, AccessLog* log)
       : options(std::move(chosen)) {
     for (unsigned i = 0; i < std::max(1u, options.threads); ++i)
-      loops.emplace_back(ConnectionHome{options.limits, h, budget, log, count});
+      loops.emplace_back(options.limits, h, budget, log, count);
     acceptor.emplace(loops.front().context);
     pause.emplace(loops.front().context);
   }
@@ -185,7 +188,10 @@ struct HttpServer::State {
     while (count > 0 && std::chrono::steady_clock::now() < end + std::chrono::seconds(1))
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     for (Loop& loop : loops) loop.context.stop();
-    for (Loop& loop : loops) loop.thread.join();
+    for (Loop& loop : loops) {
+      loop.thread.join();
+      loop.home.ended = true;
+    }
   }
 
   template <typename Function>

@@ -580,6 +580,47 @@ TEST_F(HttpServerTest, ConnectionsAreBounded) {
   EXPECT_THAT(ask(get("/v2/health/live")), StartsWith("HTTP/1.1 200"));
 }
 
+// Whoever replies may be the last that knows of the connection. For the thread sanitizer: what the
+// connections of a thread share is not synchronised.
+TEST_F(HttpServerTest, ConnectionsEndOnTheirOwnThread) {
+  class Keeper final : public HttpHandler {
+   public:
+    void handle(HttpRequest, std::shared_ptr<HttpExchange> exchange) override {
+      const std::lock_guard lock(mutex_);
+      kept_.push_back(std::move(exchange));
+    }
+    std::optional<HttpReply> admit(const HttpHead&) override { return std::nullopt; }
+    std::shared_ptr<HttpExchange> take() {
+      const std::lock_guard lock(mutex_);
+      if (kept_.empty()) return nullptr;
+      auto last = std::move(kept_.back());
+      kept_.pop_back();
+      return last;
+    }
+
+   private:
+    std::mutex mutex_;
+    std::vector<std::shared_ptr<HttpExchange>> kept_;
+  };
+  Keeper keeper;
+  auto server = HttpServer::start({.port = 0, .threads = 1}, keeper, budget_, nullptr);
+  ASSERT_TRUE(server) << server.error().message;
+  for (int i = 0; i < 100; ++i) {
+    Client client((*server)->port());
+    client.send(get("/", "Connection: close\r\n"));
+    std::shared_ptr<HttpExchange> exchange;
+    while (!(exchange = keeper.take())) std::this_thread::sleep_for(milliseconds(1));
+    exchange->reply([] { return HttpReply(); });
+    client.read();
+    client.close();
+    std::this_thread::sleep_for(
+        milliseconds(i % 10));  // The server sees the end meanwhile, or not.
+  }
+  for (int i = 0; i < 500 && (*server)->connections() > 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  EXPECT_EQ((*server)->connections(), 0u);
+}
+
 TEST_F(HttpServerTest, StopLetsRequestsEnd) {
   backend_.hold();
   Client idle(server_->port()), busy(server_->port());
