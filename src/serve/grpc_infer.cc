@@ -85,41 +85,44 @@ Result<void> add_typed(InferCallBuilder& builder, const InferCallBuilder::InputH
                        const InferTensorContents& contents) {
   SELVAGE_TRY(const DataType type, InferCallBuilder::check(head));
   // As many as there are, or the tensor is not made.
-  SELVAGE_RETURN_IF_ERROR(builder.reserve(
-      type, std::min<std::uint64_t>(contents.ByteSizeLong(),
-                                    static_cast<std::uint64_t>(*element_count(head.shape)))));
-  auto tensor = from_contents(type, head.shape, contents);
-  if (!tensor)
-    return std::unexpected(std::move(tensor).error().with_context("input '" + head.name + "'"));
-  return builder.add_input(head, *std::move(tensor));
+  const auto count = static_cast<std::uint64_t>(*element_count(head.shape));
+  SELVAGE_RETURN_IF_ERROR(
+      builder.reserve(type, std::min<std::uint64_t>(count, contents.ByteSizeLong())));
+  SELVAGE_TRY(Tensor tensor, from_contents(type, head.shape, contents));
+  return builder.add_input(head, std::move(tensor));
+}
+
+using Raws = std::span<const std::span<const std::byte>>;
+
+// Takes the input's entry from `raws`, of which there are none at all for typed contents.
+Result<void> add_input(InferCallBuilder& builder,
+                       const inference::ModelInferRequest::InferInputTensor& input, bool typed,
+                       Raws& raws) {
+  InferCallBuilder::InputHead head{
+      input.name(), input.datatype(), {input.shape().begin(), input.shape().end()}, {}};
+  SELVAGE_TRY(head.parameters, to_parameters(input.parameters()));
+  SELVAGE_TRY(const bool shared, builder.add_shared_input(head));
+  if (shared) return {};
+  if (typed) return add_typed(builder, head, input.contents());
+  if (input.has_contents() && input.contents().ByteSizeLong() > 0)
+    return fail(ErrorCode::kInvalidArgument, "typed contents beside raw_input_contents");
+  if (raws.empty())
+    return fail(ErrorCode::kInvalidArgument, "raw_input_contents has no entry for it");
+  const auto raw = raws.front();
+  raws = raws.subspan(1);
+  return builder.add_input(head, raw);
 }
 
 Result<void> add_inputs(InferCallBuilder& builder, const InferMessage& message) {
-  const auto& raws = message.raw;
-  std::size_t raw = 0;
+  Raws raws = message.raw;
   for (const auto& input : message.head.inputs()) {
-    InferCallBuilder::InputHead head{
-        input.name(), input.datatype(), {input.shape().begin(), input.shape().end()}, {}};
-    SELVAGE_TRY(head.parameters, to_parameters(input.parameters()));
-    SELVAGE_TRY(const bool shared, builder.add_shared_input(head));
-    if (shared) continue;
-    if (raws.empty()) {
-      SELVAGE_RETURN_IF_ERROR(add_typed(builder, head, input.contents()));
-      continue;
-    }
-    if (input.has_contents() && input.contents().ByteSizeLong() > 0)
-      return fail(ErrorCode::kInvalidArgument,
-                  "input '" + input.name() + "': typed contents beside raw_input_contents");
-    if (raw == raws.size())
-      return fail(ErrorCode::kInvalidArgument,
-                  "input '" + input.name() + "': raw_input_contents has no entry for it");
-    SELVAGE_RETURN_IF_ERROR(builder.add_input(head, raws[raw++]));
+    auto added = add_input(builder, input, message.raw.empty(), raws);
+    if (!added)
+      return std::unexpected(std::move(added).error().with_context("input '" + input.name() + "'"));
   }
-  if (raw != raws.size())
-    return fail(
-        ErrorCode::kInvalidArgument,
-        std::to_string(raws.size() - raw) + " entries of raw_input_contents belong to no input");
-  return {};
+  if (raws.empty()) return {};
+  return fail(ErrorCode::kInvalidArgument,
+              std::to_string(raws.size()) + " entries of raw_input_contents belong to no input");
 }
 
 Result<InferCall> to_call(Services& services, const std::shared_ptr<const InferMessage>& message) {

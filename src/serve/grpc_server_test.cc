@@ -178,7 +178,7 @@ TEST_F(GrpcServerTest, NamesTheTensorAndTheReason) {
       {"takes 8 bytes", [](auto& r) { r.set_raw_input_contents(0, "1234567"); }},
       {"has no entry", [](auto& r) { *r.add_inputs() = r.inputs(0); }},
       {"belong to no input", [](auto& r) { r.add_raw_input_contents("x"); }},
-      {"unknown datatype", [](auto& r) { r.mutable_inputs(0)->set_datatype("FP33"); }},
+      {"input 'IN': unknown datatype", [](auto& r) { r.mutable_inputs(0)->set_datatype("FP33"); }},
       {"not a size", [](auto& r) { r.mutable_inputs(0)->set_shape(0, -1); }},
       {"not a size",
        [](auto& r) {

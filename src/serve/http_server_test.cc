@@ -427,7 +427,15 @@ TEST_F(HttpServerTest, NamesTheTensorAndTheReason) {
       {"an unknown region",
        input(
            R"("shape":[1],"datatype":"INT64","parameters":{"shared_memory_region":"r","shared_memory_byte_size":8})"),
-       "no region 'r'", ""},
+       R"({"error":"input 'IN': no region 'r')", ""},
+      {"binary of another size",
+       input(R"("shape":[1],"datatype":"INT64","parameters":{"binary_data_size":4})") + "1234",
+       R"({"error":"input 'IN': INT64 of shape [1] takes 8 bytes, not 4"})",
+       "Inference-Header-Content-Length: " +
+           std::to_string(
+               input(R"("shape":[1],"datatype":"INT64","parameters":{"binary_data_size":4})")
+                   .size()) +
+           "\r\n"},
       {"gzip that is none", "hello", "gzip", "Content-Encoding: gzip\r\n"},
   };
   for (const auto& bad : cases) {

@@ -10,10 +10,6 @@
 namespace selvage::serve {
 namespace {
 
-Error about_input(const std::string& name, Error error) {
-  return std::move(error).with_context("input '" + name + "'");
-}
-
 Error about_output(std::string_view name, Error error) {
   return std::move(error).with_context("output '" + std::string(name) + "'");
 }
@@ -94,15 +90,13 @@ Result<void> InferCallBuilder::add_output(std::string name, const Parameters& pa
 
 Result<DataType> InferCallBuilder::check(const InputHead& head) {
   const auto type = data_type_of_wire(head.datatype);
-  if (!type)
+  if (!type) return fail(ErrorCode::kInvalidArgument, "unknown datatype '" + head.datatype + "'");
+  if (head.shape.size() > kRankMax)
     return fail(ErrorCode::kInvalidArgument,
-                "input '" + head.name + "': unknown datatype '" + head.datatype + "'");
-  if (head.shape.size() > kRankMax || !element_count(head.shape))
+                "more than " + std::to_string(kRankMax) + " dimensions");
+  if (!element_count(head.shape))
     return fail(ErrorCode::kInvalidArgument,
-                "input '" + head.name + "': " +
-                    (head.shape.size() > kRankMax
-                         ? "more than " + std::to_string(kRankMax) + " dimensions"
-                         : "the shape " + to_string(head.shape) + " is not a size"));
+                "the shape " + to_string(head.shape) + " is not a size");
   return *type;
 }
 
@@ -134,19 +128,17 @@ Result<void> InferCallBuilder::add_input(const InputHead& head, std::span<const 
     SELVAGE_RETURN_IF_ERROR(reserve(type, std::min<std::uint64_t>(count, raw.size() / 4)));
   }
   storage_->shapes.push_back(head.shape);
-  auto tensor = read_binary(type, storage_->shapes.back(), raw);
-  if (!tensor) return std::unexpected(about_input(head.name, std::move(tensor).error()));
-  if (tensor->copy.type() != DataType::kUndefined) return add_input(head, std::move(tensor->copy));
-  call_.request.inputs.push_back({head.name, tensor->view});
+  SELVAGE_TRY(BinaryTensor tensor, read_binary(type, storage_->shapes.back(), raw));
+  if (tensor.copy.type() != DataType::kUndefined) return add_input(head, std::move(tensor.copy));
+  call_.request.inputs.push_back({head.name, tensor.view});
   return {};
 }
 
 Result<bool> InferCallBuilder::add_shared_input(const InputHead& head) {
-  auto region = region_of(head.parameters);
-  if (!region) return std::unexpected(about_input(head.name, std::move(region).error()));
-  if (!*region) return false;
-  storage_->regions.push_back((*region)->keepalive);
-  SELVAGE_RETURN_IF_ERROR(add_input(head, std::span<const std::byte>((*region)->bytes)));
+  SELVAGE_TRY(const auto region, region_of(head.parameters));
+  if (!region) return false;
+  storage_->regions.push_back(region->keepalive);
+  SELVAGE_RETURN_IF_ERROR(add_input(head, std::span<const std::byte>(region->bytes)));
   return true;
 }
 

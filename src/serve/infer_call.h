@@ -46,8 +46,9 @@ struct InferCall {
   bool binary_outputs = false;        ///< For outputs that say nothing themselves.
 };
 
-/// Builds an InferCall. Confined. Errors are kInvalidArgument and name the tensor, those of
-/// SharedMemory, or kResourceExhausted.
+/// Builds an InferCall. Confined. Errors are kInvalidArgument, those of SharedMemory, or
+/// kResourceExhausted; those about an output name it, those about an input leave that to the
+/// caller.
 class InferCallBuilder {
  public:
   InferCallBuilder(const SharedMemory& shared, BodyBudget& budget)

@@ -322,14 +322,15 @@ Result<InferCall> decode_raw_infer(Body body, const infer::ModelMetadata& metada
   builder.call().binary_outputs = true;
   InferCallBuilder::InputHead head{
       input.name, std::string(wire_name(input.type)), std::move(shape), {}};
-  if (input.type == DataType::kString) {
+  const auto add = [&]() -> Result<void> {
+    if (input.type != DataType::kString) return builder.add_input(head, raw);
     std::vector<std::string> one(1);
     one[0].assign(reinterpret_cast<const char*>(raw.data()), raw.size());
     SELVAGE_TRY(Tensor tensor, Tensor::from_strings(head.shape, std::move(one)));
-    SELVAGE_RETURN_IF_ERROR(builder.add_input(head, std::move(tensor)));
-  } else {
-    SELVAGE_RETURN_IF_ERROR(builder.add_input(head, raw));
-  }
+    return builder.add_input(head, std::move(tensor));
+  };
+  if (auto added = add(); !added)
+    return std::unexpected(std::move(added).error().with_context("input '" + head.name + "'"));
   return std::move(builder).finish();
 }
 
