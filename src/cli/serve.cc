@@ -51,13 +51,18 @@ Result<serve::ServerOptions> options_of(const Chosen& chosen) {
   return options;
 }
 
-// Waits until every model is ready or has failed, and says which failed. Unknown are those that
-// nobody asked for.
-void report_models(infer::ModelRepository& repository, Output& output) {
+// False when somebody wants us to end before every model is ready or has failed.
+bool wait_until_loaded(const infer::ModelRepository& repository) {
   while (!repository.ready() && !interrupted()) std::this_thread::sleep_for(milliseconds(5));
+  return repository.ready();
+}
+
+// Says which models failed. Unknown are those that nobody asked for.
+void report_models(const infer::ModelRepository& repository, Output& output) {
   for (const auto& entry : repository.index())
     if (entry.state != infer::ModelState::kReady && entry.state != infer::ModelState::kUnknown)
-      output.note("model " + entry.name + " " + entry.version + " is not served: " + entry.reason);
+      output.note("model " + entry.name + (entry.version.empty() ? "" : " ") + entry.version +
+                  " is not served: " + entry.reason);
 }
 
 std::string address(const std::string& host, std::uint16_t port) {
@@ -73,11 +78,13 @@ Result<void> run(const Chosen& chosen, const std::string& version, Output& outpu
   SELVAGE_TRY(const auto runtime,
               infer::Runtime::create(infer::EnvironmentStart::kWithFirstSession));
   SELVAGE_TRY(const auto server, serve::Server::start(*runtime, std::move(options)));
-  report_models(server->repository(), output);
-  const std::size_t ready = server->repository().index(true).size();
-  output.print(std::string("ready: ") + (tls ? "https://" : "http://") +
-               address(host, server->http_port()) + " grpc://" +
-               address(host, server->grpc_port()) + " models=" + std::to_string(ready) + "\n");
+  if (wait_until_loaded(server->repository())) {
+    report_models(server->repository(), output);
+    const std::size_t ready = server->repository().index(true).size();
+    output.print(std::string("ready: ") + (tls ? "https://" : "http://") +
+                 address(host, server->http_port()) + " grpc://" +
+                 address(host, server->grpc_port()) + " models=" + std::to_string(ready) + "\n");
+  }
   while (!interrupted()) std::this_thread::sleep_for(kLookInterval);
   take_time_to_end();
   output.note("draining; a second signal ends at once");

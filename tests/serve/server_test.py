@@ -158,6 +158,20 @@ class Ending(Case):
             server.terminate()
             self.assertNotEqual(server.process.wait(timeout=PATIENCE_S), 0)
 
+    def test_sigterm_while_models_load_is_not_called_ready(self):
+        model = self.folder / "slow"
+        shutil.copytree(DEPS / "models/blazeface-front", model)
+        (model / "config.pbtxt").write_text(
+            "max_batch_size: 0 model_warmup [{ name: 'w' batch_size: 1 count: 1000 inputs { key: 'input:0' value "
+            "{ data_type: TYPE_FP32 dims: [1, 128, 128, 3] zero_data: true } } }]")
+        process = subprocess.Popen(
+            [PROGRAM, "serve", "--models", self.folder, "--http-port", "0", "--grpc-port", "0"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=PATIENCE_S)
+        self.assertEqual((out, process.returncode), ("", 0))
+
     def test_two_servers_cannot_have_one_port(self):
         server = self.detector()
         done = subprocess.run([PROGRAM, "serve", "--models", DEPS / "models", "--http-port", str(server.http)],
