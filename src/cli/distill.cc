@@ -2,13 +2,9 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/command.h"
-#include "cli/interrupt.h"
-#include "cli/model_change.h"
 #include "cli/options.h"
-#include "cli/progress.h"
+#include "cli/teaching.h"
 #include "cli/training_run.h"
-#include "compress/evaluate.h"
-#include "infer/cache.h"
 
 namespace selvage::cli {
 namespace {
@@ -18,70 +14,40 @@ struct DistillFlags {
   std::vector<std::string> teachers;
   double temperature = 3;
   double alpha = 0.7;
+  std::vector<std::string> features;
+  double feature_weight = 3000;
   bool control = false;
 };
 
-/// One teacher's logits for the training data, seen through its own card.
-Result<learn::TeacherOutputs> ask_teacher(const DistillFlags& flags, infer::Runtime& runtime,
-                                          const std::string& path, std::size_t samples,
-                                          Output& output) {
-  SELVAGE_TRY(const auto options, flags.train.to_options());
-  SELVAGE_TRY(const auto teacher,
-              infer::Model::load(runtime, path, {.session = {.threads = options.threads}}));
-  SELVAGE_TRY(const auto data, flags.train.data.open(*teacher, infer::Part::kTrain));
-  if (data->size() != samples)
+/// "STUDENT=TEACHER", two values: the last '=' of a name that has some divides them.
+Result<std::pair<std::string, std::string>> parse_feature(const std::string& word) {
+  const auto equals = word.rfind('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == word.size())
     return fail(ErrorCode::kInvalidArgument,
-                "teacher '" + path + "' finds " + std::to_string(data->size()) +
-                    " samples in the data, the student " + std::to_string(samples));
-  Progress progress(output, "asking " + path, samples);
-  auto found = compress::collect_outputs(
-      *teacher, *data, {.batch = 64, .samples = {}, .progress = [&](std::size_t done) {
-                          progress.set(done);
-                          return !interrupted();
-                        }});
-  if (!found) return std::unexpected(std::move(found).error().with_context(path));
-  learn::TeacherOutputs outputs{.width = found->width, .values = std::move(found->values)};
-  learn::to_logits(outputs);
-  return outputs;
+                "--feature " + word + ": write STUDENT=TEACHER, a value of each");
+  return std::pair(word.substr(0, equals), word.substr(equals + 1));
 }
 
-/// The teachers' mean, from the cache where they have been asked before.
-Result<learn::TeacherOutputs> teach(const DistillFlags& flags, const TrainingInputs& inputs,
-                                    Output& output) {
-  crypto::Sha256 sha;
-  sha.update(inputs.data->fingerprint().bytes());
-  for (const auto& teacher : flags.teachers) {
-    SELVAGE_TRY(const auto path, model_path(teacher));
-    SELVAGE_TRY(const auto digest, crypto::sha256_file(path));
-    sha.update(digest.bytes());
+/// What the first teacher's values are that the student's are to follow.
+Result<std::vector<std::pair<std::string, learn::TeacherOutputs>>> ask_for_features(
+    infer::Runtime& runtime, const DistillFlags& flags, const Lesson& lesson, Output& output) {
+  std::vector<std::pair<std::string, learn::TeacherOutputs>> features;
+  for (const auto& word : flags.features) {
+    SELVAGE_TRY(const auto names, parse_feature(word));
+    SELVAGE_TRY(auto values,
+                ask_for_value(runtime, flags.teachers.front(), names.second, lesson, output));
+    features.emplace_back(names.first, std::move(values));
   }
-  const auto key = sha.finish();
-  const auto folder = infer::default_cache_folder();
-  const auto cached = folder / ("teacher-" + key.hex().substr(0, 32));
-  if (!folder.empty())
-    if (auto known = learn::load_teacher(key, cached)) return *std::move(known);
-
-  std::vector<learn::TeacherOutputs> all;
-  for (const auto& teacher : flags.teachers) {
-    SELVAGE_TRY(auto outputs,
-                ask_teacher(flags, *inputs.runtime, teacher, inputs.data->size(), output));
-    all.push_back(std::move(outputs));
-  }
-  SELVAGE_TRY(auto mean, learn::mean_of(all));
-  if (folder.empty()) return mean;
-  std::error_code ignored;
-  std::filesystem::create_directories(folder, ignored);
-  if (const auto saved = learn::save_teacher(mean, key, cached); !saved)
-    output.note("the teachers' answers were not kept: " + saved.error().message);
-  return mean;
+  return features;
 }
 
 /// The same training without a teacher: its model is thrown away.
-Result<learn::TrainResult> train_control(const DistillFlags& flags, TrainingInputs& inputs,
-                                         learn::TrainOptions options, Output& output) {
+Result<learn::TrainResult> train_control(infer::Runtime& runtime, const DistillFlags& flags,
+                                         const TrainingInputs& inputs, learn::TrainOptions options,
+                                         Output& output) {
   options.checkpoint += ".control";
   if (!output.json()) output.print("\nthe student alone\n");
-  SELVAGE_TRY(auto result, run_training(flags.train, inputs, options, {},
+  SELVAGE_TRY(auto result, run_training(runtime, flags.train, inputs, options, {},
                                         "training " + flags.train.model + " alone", output));
   std::error_code ignored;
   std::filesystem::remove(options.checkpoint, ignored);
@@ -90,16 +56,22 @@ Result<learn::TrainResult> train_control(const DistillFlags& flags, TrainingInpu
 
 Result<void> distill(const DistillFlags& flags, Output& output) {
   SELVAGE_TRY(const auto options, flags.train.to_options());
-  SELVAGE_TRY(auto inputs, TrainingInputs::open(flags.train));
-  SELVAGE_TRY(const auto teacher, teach(flags, inputs, output));
-  const learn::Distillation distillation{.teacher = &teacher,
-                                         .temperature = static_cast<float>(flags.temperature),
-                                         .weight = static_cast<float>(flags.alpha)};
+  SELVAGE_TRY(const auto runtime, training_runtime(flags.train));
+  SELVAGE_TRY(const auto inputs, TrainingInputs::open(*runtime, flags.train));
+  const Lesson lesson{flags.train.data, *inputs.data, options.threads};
+  SELVAGE_TRY(const auto teacher, ask_teachers(*runtime, flags.teachers, lesson, output));
+  SELVAGE_TRY(const auto features, ask_for_features(*runtime, flags, lesson, output));
+  learn::Distillation distillation{.teacher = &teacher,
+                                   .temperature = static_cast<float>(flags.temperature),
+                                   .weight = static_cast<float>(flags.alpha)};
+  for (const auto& [student, values] : features)
+    distillation.features.push_back({student, &values, static_cast<float>(flags.feature_weight)});
   const auto title = "distilling into " + flags.train.model;
-  SELVAGE_TRY(auto result, run_training(flags.train, inputs, options, distillation, title, output));
+  SELVAGE_TRY(auto result,
+              run_training(*runtime, flags.train, inputs, options, distillation, title, output));
   std::optional<learn::TrainResult> control;
   if (flags.control) {
-    SELVAGE_TRY(control, train_control(flags, inputs, options, output));
+    SELVAGE_TRY(control, train_control(*runtime, flags, inputs, options, output));
   }
   SELVAGE_RETURN_IF_ERROR(save_training(flags.train, inputs.path, result, title, output));
   if (!output.json()) {
@@ -110,7 +82,7 @@ Result<void> distill(const DistillFlags& flags, Output& output) {
   JsonWriter json;
   json.begin_object().field("model", flags.train.model).field("out", flags.train.out);
   json.list("teachers", flags.teachers).field("temperature", flags.temperature);
-  json.field("alpha", flags.alpha);
+  json.field("alpha", flags.alpha).list("features", flags.features);
   write_json(result, json);
   if (control) {
     json.key("control").begin_object();
@@ -143,6 +115,17 @@ Action add(CLI::App& app) {
       ->type_name("PART")
       ->check(in_range(0, 1))
       ->group(kGroup);
+  app.add_option("--feature", flags->features,
+                 "A value of the student that is to tell samples apart as a value of the first "
+                 "teacher does, whatever their shapes (similarity-preserving: Tung and Mori 2019); "
+                 "may be repeated")
+      ->type_name("STUDENT=TEACHER")
+      ->allow_extra_args(false)
+      ->group(kGroup);
+  app.add_option("--feature-weight", flags->feature_weight, "Of each such pair in the loss (3000)")
+      ->type_name("W")
+      ->check(in_range(0, 1e9))
+      ->group(kGroup);
   app.add_flag("--control", flags->control, "Train the student alone too, and show both")
       ->group(kGroup);
   return [flags](Output& output) { return distill(*flags, output); };
@@ -159,7 +142,9 @@ constexpr Command kCommand{
     .examples =
         "selvage distill lenet5.onnx small.onnx --teacher resnet20.onnx --data fashion-mnist/\n"
         "selvage distill student.onnx out.onnx --teacher a.onnx --teacher b.onnx --data photos/ "
-        "--temperature 4 --alpha 0.9 --control",
+        "--temperature 4 --alpha 0.9 --control\n"
+        "selvage distill student.onnx out.onnx --teacher t.onnx --data photos/ "
+        "--feature /fc2/Gemm_output_0=/avgpool/GlobalAveragePool_output_0",
     .add = add};
 
 }  // namespace

@@ -12,7 +12,9 @@
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/random_input.h"
+#include "cli/retrain.h"
 #include "cli/scratch_folder.h"
+#include "cli/training_run.h"
 #include "compress/evaluate.h"
 #include "compress/prune_channels.h"
 #include "compress/prune_weights.h"
@@ -49,6 +51,7 @@ struct PruneFlags {
   std::vector<std::string> excluded;
   bool sensitivity = false, compress = false;
   DataFlags data;
+  RetrainFlags finetune{.rate = 0.01};
   std::size_t evaluate_samples = 2000;
   SessionFlags session;
 
@@ -65,6 +68,7 @@ struct Report {
   std::vector<Group> groups;
   std::string verified;  ///< How the result was held against the masked original.
   std::optional<std::uint64_t> gzip_before, gzip_after;
+  std::optional<learn::TrainResult> training;
   std::optional<ModelChange> change;
 };
 
@@ -123,9 +127,10 @@ Result<compress::PruneWeightsOptions> weight_options(const PruneFlags& flags) {
 }
 
 compress::ChannelOptions channel_options(const PruneFlags& flags) {
-  const auto importance = flags.importance == "l1"   ? compress::Importance::kL1
-                          : flags.importance == "bn" ? compress::Importance::kBatchNorm
-                                                     : compress::Importance::kL2;
+  const auto importance = flags.importance == "l1"       ? compress::Importance::kL1
+                          : flags.importance == "bn"     ? compress::Importance::kBatchNorm
+                          : flags.importance == "taylor" ? compress::Importance::kGiven
+                                                         : compress::Importance::kL2;
   return {.importance = importance,
           .is_global = flags.is_global,
           .round_to = flags.round_to,
@@ -215,6 +220,13 @@ class Pruner {
                 infer::resolve_shapes(runtime_, model, options_.overrides.dimensions));
     return compress::Channels::analyse(model, shapes);
   }
+  Result<compress::ChannelOptions> channel_options_for(const graph::Model& model) const {
+    auto options = channel_options(flags_);
+    if (options.importance == compress::Importance::kGiven) {
+      SELVAGE_TRY(options.scores, taylor_scores(runtime_, path_, options_, model, flags_.data));
+    }
+    return options;
+  }
   Result<void> prune_structured(graph::Model& model, Report& report);
   Result<void> prune_weights(graph::Model& model, Report& report);
   Result<std::string> verify(const graph::Model& masked, const graph::Model& pruned) const;
@@ -242,7 +254,7 @@ Result<void> Pruner::prune_structured(graph::Model& model, Report& report) {
   SELVAGE_RETURN_IF_ERROR(tidy(model));
   SELVAGE_TRY(const auto channels, analyse(model));
   report.frozen.assign(channels.frozen().begin(), channels.frozen().end());
-  auto options = channel_options(flags_);
+  SELVAGE_TRY(auto options, channel_options_for(model));
   infer::SessionOptions session = options_.session;
   session.threads = options_.overrides.threads.value_or(1);
   session.dimensions = options_.overrides.dimensions;
@@ -316,8 +328,8 @@ Result<std::vector<compress::Sensitivity>> Pruner::scan(const infer::Model& orig
     SELVAGE_TRY(const auto found, compress::evaluate(*loaded, data, evaluation));
     return found.quality();
   };
-  return compress::scan_sensitivity(model, channels, channel_options(flags_), kScanRatios,
-                                    evaluate);
+  SELVAGE_TRY(const auto channel_options, channel_options_for(model));
+  return compress::scan_sensitivity(model, channels, channel_options, kScanRatios, evaluate);
 }
 
 // --- Text
@@ -374,6 +386,7 @@ std::string report_text(const Report& report, const PruneFlags& flags, const Sty
   std::string text = style(Tone::kBold, flags.out) + ": " + flags.method + " pruning\n\n";
   text += to_text(*report.change, style) + "\n";
   text += report.weights ? weights_text(*report.weights, style) : channels_text(report, style);
+  if (report.training) text += "  fine-tuned    " + summary_text(*report.training) + "\n";
   if (report.gzip_after)
     text +=
         "  compressed    " + format_bytes(*report.gzip_after) + ", " +
@@ -421,6 +434,11 @@ std::string report_json(const Report& report, const PruneFlags& flags) {
   if (report.gzip_after)
     json.field("gzip_bytes_before", *report.gzip_before)
         .field("gzip_bytes_after", *report.gzip_after);
+  if (report.training) {
+    json.key("finetuned").begin_object();
+    write_json(*report.training, json);
+    json.end_object();
+  }
   write_json(*report.change, json);
   return json.end_object().text() + "\n";
 }
@@ -467,7 +485,12 @@ Result<void> check_flags(const PruneFlags& flags) {
     return fail(ErrorCode::kInvalidArgument, "--sensitivity evaluates the model: add --data");
   if (flags.out.empty() && !flags.sensitivity)
     return fail(ErrorCode::kInvalidArgument, "OUT is missing: name the file to write");
+  if (flags.finetune.wanted && flags.sensitivity)
+    return fail(ErrorCode::kInvalidArgument, "--sensitivity writes nothing to --finetune");
   if (!flags.is_structured()) {
+    if (flags.finetune.wanted)
+      return fail(ErrorCode::kInvalidArgument,
+                  "--finetune would fill the zeros of --method " + flags.method + " again");
     if (!flags.macs.empty()) return refuse("--macs");
     if (!flags.parameters.empty()) return refuse("--params");
     if (!flags.latency.empty()) return refuse("--latency");
@@ -506,7 +529,13 @@ Result<void> prune(const PruneFlags& flags, Output& output) {
   SELVAGE_TRY(auto model, graph::load_checked(path));
   SELVAGE_TRY(auto report, pruner.prune(model));
   if (interrupted()) return fail(ErrorCode::kCancelled, "interrupted: nothing was written");
+  if (flags.finetune.wanted) {
+    const RetrainTask task{path, flags.data, flags.out, flags.session.threads.value_or(0)};
+    SELVAGE_TRY(report.training, retrain(*runtime, model, task, flags.finetune, output));
+    model = std::move(report.training->model);
+  }
   SELVAGE_RETURN_IF_ERROR(model.save(flags.out));
+  if (flags.finetune.wanted) remove_checkpoint(flags.out);
   const ChangeOptions change{.data = data.get(), .samples_max = flags.evaluate_samples};
   SELVAGE_TRY(report.change, measure_change(*runtime, path, flags.out, options, change, output));
   if (flags.compress) SELVAGE_RETURN_IF_ERROR(compress_both(path, flags, report, output));
@@ -557,10 +586,10 @@ Action add(CLI::App& app) {
       ->check(one_of({"structured", "l1", "random", "nm"}));
   app.add_option(
          "--importance", flags->importance,
-         "structured: what a channel is worth: l1, l2 (the default) or bn (the scale of its "
-         "batch norm)")
+         "structured: what a channel is worth: l1, l2 (the default), bn (the scale of its batch "
+         "norm) or taylor (what the loss on --data would change without it)")
       ->type_name("NORM")
-      ->check(one_of({"l1", "l2", "bn"}));
+      ->check(one_of({"l1", "l2", "bn", "taylor"}));
   app.add_option("--pattern", flags->pattern, "nm: N:M (2:4)")->type_name("N:M");
   app.add_option("--seed", flags->seed, "random: as torch.manual_seed (0)")->type_name("N");
   app.add_option("--exclude", flags->excluded,
@@ -579,6 +608,8 @@ Action add(CLI::App& app) {
                "Prune each group alone by a quarter, half and three quarters, and say how good the "
                "model is then; writes nothing");
   app.add_flag("--compress", flags->compress, "Also write OUT.gz, and say what compression gives");
+  add_retrain_options(app, flags->finetune, "--finetune",
+                      "structured: train what is left on --data before it is written");
   add_session_options(app, flags->session);
   add_json_option(app);
   return [flags](Output& output) { return prune(*flags, output); };
@@ -593,10 +624,12 @@ constexpr Command kCommand{
         "computes what it would with those channels at zero. Which layers must keep theirs is "
         "listed, with the reason. The other methods set single weights to zero as "
         "torch.nn.utils.prune does; they make the file smaller once it is compressed, and nothing "
-        "faster. Accuracy falls in any case: fine-tune afterwards.",
+        "faster. Accuracy falls in any case: --finetune trains what is left, on the labels and on "
+        "what the original answers.",
     .examples =
         "selvage prune model.onnx small.onnx --macs 50%\n"
         "selvage prune model.onnx small.onnx --latency 60% --global --data photos/\n"
+        "selvage prune model.onnx small.onnx --macs 50% --data photos/ --finetune --epochs 10\n"
         "selvage prune model.onnx --sensitivity --data photos/\n"
         "selvage prune model.onnx sparse.onnx --method l1 --amount 0.8 --compress",
     .add = add};

@@ -10,6 +10,8 @@
 #include "cli/model_change.h"
 #include "cli/options.h"
 #include "cli/progress.h"
+#include "cli/retrain.h"
+#include "cli/training_run.h"
 #include "compress/convert_float.h"
 #include "compress/correct_bias.h"
 #include "compress/equalize.h"
@@ -59,6 +61,7 @@ struct QuantizeFlags {
   bool equalize = false, correct_bias = false;
   std::optional<float> smooth;
   std::size_t evaluate_samples = 2000;
+  RetrainFlags training;
   SessionFlags session;
 
   [[nodiscard]] std::optional<Width> width() const {
@@ -73,6 +76,7 @@ struct Report {
   QuantizationReport quantization;
   std::optional<std::size_t> samples;
   std::optional<std::size_t> equalized, smoothed, corrected;
+  std::optional<learn::TrainResult> training;
   std::optional<ModelChange> change;
 };
 
@@ -166,14 +170,15 @@ Result<compress::StaticOptions> static_options(const QuantizeFlags& flags) {
       .per_channel = flags.per_channel,
       .activation_symmetry = flags.symmetric ? Symmetry::kSymmetric : Symmetry::kAsymmetric,
       .width = flags.width(),
-      .quantize_bias = !flags.float_bias,
+      .quantize_bias = !flags.float_bias && !flags.training.wanted,
       .selection = flags.selection,
       .overrides = std::move(overrides)};
 }
 
-Result<void> quantize_statically(infer::Runtime& runtime, graph::Model& model,
-                                 const infer::Model& original, const infer::Dataset& data,
-                                 const QuantizeFlags& flags, Report& report, Output& output) {
+Result<void> quantize_statically(infer::Runtime& runtime, const std::filesystem::path& path,
+                                 graph::Model& model, const infer::Model& original,
+                                 const infer::Dataset& data, const QuantizeFlags& flags,
+                                 Report& report, Output& output) {
   SELVAGE_TRY(const auto options, static_options(flags));
   SELVAGE_TRY(const auto samples, compress::calibration_samples(original, data, flags.samples));
   if (flags.equalize) {
@@ -207,7 +212,14 @@ Result<void> quantize_statically(infer::Runtime& runtime, graph::Model& model,
     SELVAGE_TRY(report.corrected,
                 compress::correct_biases(runtime, model, ranges, options, samples));
   }
+  const auto floats = flags.training.wanted ? model.copy() : graph::Model();
   SELVAGE_TRY(report.quantization, compress::quantize_static(model, ranges, options));
+  if (flags.training.wanted) {
+    report.method += ", trained behind the rounding";
+    const RetrainTask task{path, flags.data, flags.out, flags.session.threads.value_or(0)};
+    SELVAGE_TRY(report.training,
+                retrain_quantized(runtime, model, floats, task, flags.training, output));
+  }
   return {};
 }
 
@@ -309,6 +321,7 @@ std::string report_text(const Report& report, const QuantizeFlags& flags, const 
   rescued(report.equalized, "layer pairs equalised");
   rescued(report.smoothed, "activations smoothed");
   rescued(report.corrected, "biases corrected");
+  if (report.training) text += "\n  trained: " + summary_text(*report.training);
   if (done.kept.empty()) return text + "\n";
   text += ", " + format_plural(done.kept.size(), "operator") + " kept in float:\n";
   Table table({{""}, {"", Align::kRight}, {""}, {""}});
@@ -335,6 +348,11 @@ std::string report_json(const Report& report, const QuantizeFlags& flags) {
         .field("reason", node.reason)
         .end_object();
   json.end_array();
+  if (report.training) {
+    json.key("training").begin_object();
+    write_json(*report.training, json);
+    json.end_object();
+  }
   if (report.change) write_json(*report.change, json);
   return json.end_object().text() + "\n";
 }
@@ -356,6 +374,8 @@ Result<Mode> mode_of(const QuantizeFlags& flags) {
 
 Result<void> quantize(const QuantizeFlags& flags, Output& output) {
   SELVAGE_TRY(const auto mode, mode_of(flags));
+  if (flags.training.wanted && (mode != Mode::kStatic || flags.format != "qdq"))
+    return fail(ErrorCode::kInvalidArgument, "--train is for --static with --format qdq");
   SELVAGE_TRY(const auto path, model_path(flags.model));
   SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out));
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
@@ -374,8 +394,8 @@ Result<void> quantize(const QuantizeFlags& flags, Output& output) {
   Report report;
   switch (mode) {
     case Mode::kStatic:
-      SELVAGE_RETURN_IF_ERROR(
-          quantize_statically(*runtime, model, *original, *calibration, flags, report, output));
+      SELVAGE_RETURN_IF_ERROR(quantize_statically(*runtime, path, model, *original, *calibration,
+                                                  flags, report, output));
       break;
     case Mode::kDynamic: SELVAGE_RETURN_IF_ERROR(quantize_dynamically(model, flags, report)); break;
     case Mode::kWeightOnly:
@@ -388,6 +408,7 @@ Result<void> quantize(const QuantizeFlags& flags, Output& output) {
   }
   SELVAGE_RETURN_IF_ERROR(check_loads(*runtime, model));
   SELVAGE_RETURN_IF_ERROR(model.save(flags.out));
+  if (flags.training.wanted) remove_checkpoint(flags.out);
   if (!flags.no_measure) {
     const ChangeOptions change{.data = test.get(), .samples_max = flags.evaluate_samples};
     SELVAGE_TRY(report.change, measure_change(*runtime, path, flags.out, options, change, output));
@@ -568,6 +589,9 @@ Action add(CLI::App& app) {
   add_rescue_options(app, *flags);
   add_weight_only_options(app, *flags);
   add_selection_options(app, *flags);
+  add_retrain_options(app, flags->training, "--train",
+                      "Static: train the weights behind their rounding (quantisation-aware "
+                      "training), which 4 bits need; biases stay in float");
   add_session_options(app, flags->session);
   add_json_option(app);
   return [flags](Output& output) { return quantize(*flags, output); };
@@ -585,6 +609,8 @@ constexpr Command kCommand{
         "selvage quantize model.onnx small.onnx --data photos/\n"
         "selvage quantize model.onnx small.onnx --data photos/ --calibration entropy "
         "--per-channel\n"
+        "selvage quantize model.onnx small.onnx --data photos/ --weights int4 --per-channel "
+        "--train\n"
         "selvage quantize speech.onnx small.onnx --dynamic\n"
         "selvage quantize decoder.onnx small.onnx --weight-only --block 32\n"
         "selvage quantize model.onnx half.onnx --to float16 --storage\n"

@@ -9,9 +9,10 @@ namespace {
 
 Result<void> train(const TrainFlags& flags, Output& output) {
   SELVAGE_TRY(const auto options, flags.to_options());
-  SELVAGE_TRY(auto inputs, TrainingInputs::open(flags));
+  SELVAGE_TRY(const auto runtime, training_runtime(flags));
+  SELVAGE_TRY(const auto inputs, TrainingInputs::open(*runtime, flags));
   const auto title = "training " + flags.model;
-  SELVAGE_TRY(auto result, run_training(flags, inputs, options, {}, title, output));
+  SELVAGE_TRY(auto result, run_training(*runtime, flags, inputs, options, {}, title, output));
   SELVAGE_RETURN_IF_ERROR(save_training(flags, inputs.path, result, title, output));
   if (!output.json()) {
     output.print("\n" + flags.out + " is " + summary_text(result) + "\n");

@@ -27,7 +27,7 @@ struct TrainFlags {
   std::string optimizer = "adamw";
   std::optional<double> momentum, weight_decay;
   std::string schedule = "cosine";
-  double warmup = 0;
+  std::optional<double> warmup;
   std::uint64_t patience = 0;
   std::string augment;
   std::string loss = "auto";

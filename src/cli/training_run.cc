@@ -65,15 +65,17 @@ Result<std::string> copy_card(const fs::path& model, const fs::path& out) {
 
 }  // namespace
 
-Result<TrainingInputs> TrainingInputs::open(const TrainFlags& flags) {
+Result<std::unique_ptr<infer::Runtime>> training_runtime(const TrainFlags& flags) {
+  if (flags.low_priority) take_low_priority();
+  return infer::Runtime::create();
+}
+
+Result<TrainingInputs> TrainingInputs::open(infer::Runtime& runtime, const TrainFlags& flags) {
   TrainingInputs inputs;
-  if (flags.low_priority) take_low_priority();  // Before there are threads.
   SELVAGE_TRY(const auto path, model_path(flags.model));
   SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out));
   inputs.path = path.string();
-  SELVAGE_TRY(inputs.runtime, infer::Runtime::create());
-  SELVAGE_TRY(inputs.loaded,
-              infer::Model::load(*inputs.runtime, path, {.session = {.threads = 1}}));
+  SELVAGE_TRY(inputs.loaded, infer::Model::load(runtime, path, {.session = {.threads = 1}}));
   SELVAGE_TRY(inputs.model, graph::Model::load(path));
   if (auto checked = graph::check(inputs.model); !checked)
     return std::unexpected(std::move(checked).error().with_context(path.string()));
@@ -87,7 +89,8 @@ Result<TrainingInputs> TrainingInputs::open(const TrainFlags& flags) {
   return inputs;
 }
 
-Result<learn::TrainResult> run_training(const TrainFlags& flags, TrainingInputs& inputs,
+Result<learn::TrainResult> run_training(infer::Runtime& runtime, const TrainFlags& flags,
+                                        const TrainingInputs& inputs,
                                         const learn::TrainOptions& options,
                                         const learn::Distillation& distillation,
                                         const std::string& title, Output& output) {
@@ -115,7 +118,7 @@ Result<learn::TrainResult> run_training(const TrainFlags& flags, TrainingInputs&
     return stopping;
   };
   auto result =
-      learn::train(*inputs.runtime, *inputs.loaded, inputs.model,
+      learn::train(runtime, *inputs.loaded, inputs.model,
                    {*inputs.data, inputs.validation.get(), distillation}, options, events);
   bar.reset();
   if (!result && result.error().code == ErrorCode::kCancelled)

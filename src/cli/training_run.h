@@ -19,18 +19,22 @@ namespace selvage::cli {
 
 /// What a run needs, opened and checked.
 struct TrainingInputs {
-  std::unique_ptr<infer::Runtime> runtime;
   std::string path;  ///< Of the model.
   std::unique_ptr<infer::Model> loaded;
   graph::Model model;
   std::unique_ptr<infer::Dataset> data, validation;
 
-  [[nodiscard]] static Result<TrainingInputs> open(const TrainFlags& flags);
+  [[nodiscard]] static Result<TrainingInputs> open(infer::Runtime& runtime,
+                                                   const TrainFlags& flags);
 };
 
+/// The runtime for a run of these options, made before any thread is.
+[[nodiscard]] Result<std::unique_ptr<infer::Runtime>> training_runtime(const TrainFlags& flags);
+
 /// Trains; prints a line an epoch unless --json. `title` stands above the curve.
-[[nodiscard]] Result<learn::TrainResult> run_training(const TrainFlags& flags,
-                                                      TrainingInputs& inputs,
+[[nodiscard]] Result<learn::TrainResult> run_training(infer::Runtime& runtime,
+                                                      const TrainFlags& flags,
+                                                      const TrainingInputs& inputs,
                                                       const learn::TrainOptions& options,
                                                       const learn::Distillation& distillation,
                                                       const std::string& title, Output& output);

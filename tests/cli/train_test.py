@@ -160,6 +160,61 @@ class Training(unittest.TestCase):
         self.assertEqual(len(report["control"]["epochs"]), 2)
         self.assertEqual(len(list((self.folder / "cache").rglob("teacher-*"))), 1)
 
+    def json_of(self, *arguments):
+        code, text, error = run(
+            self.folder, *arguments, "--json",
+            env={"XDG_CACHE_HOME": str(self.folder / "cache"), "PATH": "/usr/bin"})
+        self.assertEqual(code, 0, error)
+        return json.loads(text)
+
+    def test_a_feature_is_matched(self):
+        self.assertEqual(self.train("teacher.onnx")[0], 0)
+        self.json_of("new", "mlp", "student.onnx", "--input", "1x12x12", "--classes", 4)
+        distill = ["distill", "student.onnx", "small.onnx", "--teacher", "teacher.onnx",
+                   "--data", ".", "--epochs", 1, "--feature"]
+        report = self.json_of(*distill, "output=output")
+        self.assertEqual(report["features"], ["output=output"])
+        code, _, error = run(self.folder, *distill, "output=nothing")
+        self.assertEqual(code, 1)
+        self.assertIn("no node of the teacher has an output 'nothing'", error)
+        code, _, error = run(self.folder, *distill, "output")
+        self.assertIn("write STUDENT=TEACHER", error)
+
+    def test_pruning_is_healed(self):
+        self.assertEqual(self.train("dense.onnx")[0], 0)
+        prune = ["prune", "dense.onnx", "small.onnx", "--macs", "50%", "--round", 1, "--data", ".",
+                 "--importance", "taylor", "--threads", 1]
+        bare = self.json_of(*prune)
+        report = self.json_of(*prune, "--finetune", "--epochs", 3)
+        self.assertEqual(len(report["finetuned"]["epochs"]), 3)
+        self.assertEqual(report["groups"], bare["groups"])
+        self.assertLess(report["after"]["macs"], 0.51 * report["before"]["macs"])
+        accuracy = report["after"]["accuracy"]
+        self.assertGreater(accuracy, 0.95)
+        self.assertGreaterEqual(accuracy, bare["after"]["accuracy"])
+        self.assertFalse((self.folder / "small.onnx.checkpoint").exists())
+        code, _, error = run(self.folder, "prune", "dense.onnx", "small.onnx", "--importance",
+                             "taylor")
+        self.assertEqual(code, 1)
+        self.assertIn("--data", error)
+
+    def test_weights_of_4_bits_are_trained_behind_their_rounding(self):
+        self.assertEqual(self.train("floats.onnx")[0], 0)
+        quantize = ["quantize", "floats.onnx", "small.onnx", "--data", ".", "--weights", "int4"]
+        bare = self.json_of(*quantize)
+        report = self.json_of(*quantize, "--train", "--epochs", 3)
+        self.assertEqual(len(report["training"]["epochs"]), 3)
+        self.assertEqual(report["quantized_weights"], bare["quantized_weights"])
+        accuracy = report["after"]["accuracy"]
+        self.assertGreater(accuracy, 0.95)
+        self.assertGreaterEqual(accuracy, bare["after"]["accuracy"])
+        self.assertLess(report["after"]["file_bytes"], 0.3 * report["before"]["file_bytes"])
+        self.assertFalse((self.folder / "small.onnx.checkpoint").exists())
+        code, _, error = run(self.folder, "quantize", "floats.onnx", "small.onnx", "--data", ".",
+                             "--dynamic", "--train")
+        self.assertEqual(code, 1)
+        self.assertIn("--train is for --static", error)
+
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1] + sys.argv[2:])
