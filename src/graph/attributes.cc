@@ -49,6 +49,12 @@ void set_attribute(onnx::NodeProto& node, std::string_view name, std::int64_t va
   attribute.set_i(value);
 }
 
+void set_attribute(onnx::NodeProto& node, std::string_view name, float value) {
+  auto& attribute = replaceable(node, name);
+  attribute.set_type(onnx::AttributeProto::FLOAT);
+  attribute.set_f(value);
+}
+
 void set_attribute(onnx::NodeProto& node, std::string_view name, const Shape& values) {
   auto& attribute = replaceable(node, name);
   attribute.set_type(onnx::AttributeProto::INTS);

@@ -28,6 +28,7 @@ namespace selvage::graph {
 
 /// Replaces the attribute, or adds it.
 void set_attribute(onnx::NodeProto& node, std::string_view name, std::int64_t value);
+void set_attribute(onnx::NodeProto& node, std::string_view name, float value);
 void set_attribute(onnx::NodeProto& node, std::string_view name, const Shape& values);
 void set_attribute(onnx::NodeProto& node, std::string_view name, std::string_view value);
 /// Nothing where there is none.

@@ -83,10 +83,15 @@ struct PassReport {
 /// In the order in which they help each other:
 ///   initialiser-inputs  models of IR version 3 list their weights as inputs: they become constants
 ///   constant-nodes      Constant nodes become initialisers
-///   identities          Identity, and Dropout outside of training, leave the main graph
+///   identities          Identity, Dropout outside of training, and factors of 1 leave the main
+///                       graph
 ///   fold-constants      what depends on constants only is computed once (needs evaluate)
-///   fold-batch-norm     BatchNormalization is merged into the Conv, ConvTranspose or Gemm before
-///   it dead-code           nodes and initialisers that no output needs leave
+///   branches            an If whose condition is constant gives way to the branch that it takes
+///   hard-sigmoids       Clip(x + c, 0, h) / h becomes HardSigmoid, HardSwish a product with it
+///   fold-batch-norm     BatchNormalization, and multiplications and additions of constants, are
+///                       merged into the Conv, ConvTranspose or Gemm before them
+///   fold-factors        numbers that a Conv's input is scaled and shifted by go into its weights
+///   dead-code           nodes and initialisers that no output needs leave
 [[nodiscard]] std::span<const Pass> standard_passes();
 /// Declares types and shapes of all values (ValueInfoProto) as the runtime infers them; outputs
 /// without a type get theirs.

@@ -50,6 +50,21 @@ bool is_inactive_dropout(const onnx::NodeProto& node, const Index& index, const 
   return flag && flag->size() == 1 && flag->front() == 0;
 }
 
+/// Whether a node multiplies by 1 or adds 0: the exporters of some frameworks write such. A number
+/// without dimensions gives its other operand no other shape.
+bool is_neutral(const onnx::NodeProto& node, const Index& index, const Model& model) {
+  const bool is_factor = is_op(node, "Mul") || is_op(node, "Div");
+  if (!is_factor && !is_op(node, "Add") && !is_op(node, "Sub")) return false;
+  if (node.input_size() != 2 || node.output_size() != 1) return false;
+  const int operand = index.constant(node.input(1));
+  if (operand == Index::kNone) return false;
+  const auto& tensor = model.proto().graph().initializer(operand);
+  if (tensor.dims_size() != 0) return false;
+  const auto value = read_floats(tensor, model.folder());
+  // Adding 0 makes 0 of -0: the sign of a zero is nothing that a model is about.
+  return value && value->size() == 1 && value->front() == (is_factor ? 1.0f : 0.0f);
+}
+
 bool is_captured(const Index& index, std::string_view value) {
   return std::ranges::any_of(index.uses(value),
                              [](const Use& use) { return use.input == Use::kCapture; });
@@ -106,7 +121,7 @@ Result<std::size_t> remove_identities(Model& model, const PassContext&) {
       const auto& node = graph.node(i);
       const bool passes_on =
           (is_op(node, "Identity") && node.input_size() == 1 && node.output_size() == 1) ||
-          is_inactive_dropout(node, index, model);
+          is_inactive_dropout(node, index, model) || is_neutral(node, index, model);
       if (!passes_on || node.input_size() == 0 || node.input(0).empty() || node.output(0).empty())
         continue;
       if (touched.contains(node.input(0)) || touched.contains(node.output(0))) {

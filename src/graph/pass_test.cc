@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 #include <selvage/onnx.pb.h>
 
+#include "graph/bind.h"
 #include "graph/check.h"
 #include "graph/testing.h"
 #include "graph/text.h"
+#include "graph/values.h"
 
 namespace selvage::graph {
 namespace {
@@ -298,6 +300,220 @@ TEST(FoldBatchNorm, LeavesSharedWeightsToTheOthers) {
 TEST(FoldBatchNorm, StaysWhereTheConvolutionIsReadOtherwise) {
   auto model = std::move(conv_norm_model()).output("c", DataType::kFloat32, {1, 2, 1, 1}).build();
   EXPECT_EQ(run(model, "fold-batch-norm"), 0u);
+}
+
+// --- Branches
+
+/// out = If(c) { then: a = Relu(x), b = w (of the branch), k = If(d) { Neg(a) } ... }
+void add_branch(onnx::NodeProto& node, std::string_view name, std::string_view type,
+                const std::string& output) {
+  auto& attribute = *node.add_attribute();
+  attribute.set_name(std::string(name));
+  attribute.set_type(onnx::AttributeProto::GRAPH);
+  auto& graph = *attribute.mutable_g();
+  graph.set_name(std::string(name));
+  auto& inner = *graph.add_node();
+  inner.set_op_type(std::string(type));
+  inner.add_input("x");
+  inner.add_output(output);
+  graph.add_output()->set_name(output);
+}
+
+ModelBuilder branching_model(bool condition) {
+  auto builder = std::move(float_model().node("If", {"c"}, {"y"}));
+  auto& graph = *builder.proto().mutable_graph();
+  auto& stored = *graph.add_initializer();
+  stored.set_name("c");
+  stored.set_data_type(onnx::TensorProto::BOOL);
+  stored.set_raw_data(std::string(1, static_cast<char>(condition)));
+  add_branch(*graph.mutable_node(0), "then_branch", "Relu", "inside");
+  add_branch(*graph.mutable_node(0), "else_branch", "Neg", "inside");
+  builder.output("y", DataType::kFloat32, {1, 4});
+  return builder;
+}
+
+TEST(Branches, OfAConstantBecomePartOfTheGraph) {
+  for (const bool condition : {true, false}) {
+    auto model = branching_model(condition).build();
+    EXPECT_EQ(run(model, "branches"), 1u);
+    EXPECT_THAT(to_text(model), HasSubstr(condition ? "y = Relu(x)" : "y = Neg(x)"));
+    EXPECT_EQ(model.proto().graph().node_size(), 1);
+  }
+}
+
+TEST(Branches, ThatTheCallerDecidesStay) {
+  auto model = branching_model(true).input("c", DataType::kBool, {}).build();
+  EXPECT_EQ(run(model, "branches"), 0u);
+  EXPECT_THAT(to_text(model), HasSubstr("If(c)"));
+}
+
+TEST(Branches, KeepTheirConstantsAndMakeNamesThatAreNew) {
+  auto builder = branching_model(true);
+  auto& graph = *builder.proto().mutable_graph();
+  // The branch passes a constant of its own on, and has names that the main graph has, too.
+  auto& branch = *graph.mutable_node(0)->mutable_attribute(0)->mutable_g();
+  auto& constant = *branch.add_initializer();
+  constant.set_name("w");
+  constant.set_data_type(onnx::TensorProto::FLOAT);
+  constant.add_float_data(2);
+  branch.add_output()->set_name("w");
+  graph.mutable_node(0)->add_output("passed");
+  builder.node("Mul", {"y", "passed"}, {"w"}).output("w", DataType::kFloat32, {1, 4});
+  auto model = builder.build();
+  EXPECT_EQ(run(model, "branches"), 1u);
+  const auto text = to_text(model);
+  EXPECT_THAT(text, HasSubstr("init w_1: float32[] = [2]"));
+  EXPECT_THAT(text, HasSubstr("w = Mul(y, w_1)"));
+}
+
+TEST(Branches, InsideOfBranchesFollow) {
+  auto builder = branching_model(true);
+  auto& graph = *builder.proto().mutable_graph();
+  const auto whole = graph.node(0);
+  auto& branch = *graph.mutable_node(0)->mutable_attribute(0)->mutable_g();
+  auto& nested = *branch.add_node();
+  nested = whole;
+  nested.set_output(0, "deeper");
+  branch.mutable_output(0)->set_name("deeper");
+  auto model = builder.build();
+  EXPECT_EQ(run(model, "branches"), 2u);
+  EXPECT_THAT(to_text(model), HasSubstr("y = Relu(x)"));
+  EXPECT_THAT(to_text(model), Not(HasSubstr("If(")));
+}
+
+TEST(BoundInputs, AreConstantsInSubgraphsToo) {
+  auto model = float_model()
+                   .input("k", DataType::kFloat32, {})
+                   .node("Add", {"x", "k"}, {"y"})
+                   .output("y", DataType::kFloat32, {1, 4})
+                   .build();
+  const float value = 3;
+  const TensorView view{DataType::kFloat32, {}, std::as_bytes(std::span(&value, 1)), {}};
+  ASSERT_TRUE(bind_input(model, "k", view));
+  EXPECT_THAT(to_text(model), HasSubstr("init k_bound: float32[] = [3]"));
+  EXPECT_THAT(to_text(model), HasSubstr("y = Add(x, k_bound)"));
+  EXPECT_EQ(model.proto().graph().input_size(), 2);
+  EXPECT_EQ(bind_input(model, "z", view).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(bind_input(model, "x", view).error().code, ErrorCode::kInvalidArgument);
+}
+
+// --- Arithmetic beside layers
+
+/// h = Relu(Conv(x)) -> `arithmetic` -> y = Conv with kernel 3, padded or not, weights 1.
+ModelBuilder conv_behind(bool is_padded, std::string_view last) {
+  const std::vector<float> ones(9, 1);
+  auto builder = std::move(ModelBuilder().input("x", DataType::kFloat32, {1, 1, 8, 8}));
+  builder.initialiser("six", {}, std::vector<float>{4})
+      .initialiser("a", {1}, std::vector<float>{0.5f})
+      .initialiser("d", {1}, std::vector<float>{3})
+      .initialiser("w", {1, 1, 3, 3}, ones)
+      .node("Relu", {"x"}, {"h"})
+      .node("Div", {"h", "six"}, {"u"})
+      .node("Mul", {"a", "u"}, {"v"})
+      .node("Add", {"v", "d"}, {"t"})
+      .node("Conv", {std::string(last), "w"}, {"y"},
+            {{"pads", is_padded ? Ints{1, 1, 1, 1} : Ints{0, 0, 0, 0}}})
+      .output("y", DataType::kFloat32, {1, 1, is_padded ? 8 : 6, is_padded ? 8 : 6});
+  return builder;
+}
+
+TEST(FoldFactors, PutsFactorsAndShiftsIntoWeights) {
+  auto model = conv_behind(false, "t").build();
+  EXPECT_EQ(run(model, "fold-factors"), 1u);
+  EXPECT_EQ(run(model, "dead-code"), 6u);
+  const auto text = to_text(model);
+  EXPECT_THAT(text, HasSubstr("y = Conv(h, w, w_bias)"));
+  EXPECT_THAT(text, HasSubstr("init w_bias: float32[1] = [27]"));
+  const auto weights = read_floats(model.proto().graph().initializer(0), {});
+  ASSERT_TRUE(weights);
+  EXPECT_EQ(*weights, std::vector<float>(9, 0.125f));
+}
+
+TEST(FoldFactors, LeaveAnAdditionWherePaddingWouldNotBeShifted) {
+  auto model = conv_behind(true, "t").build();
+  EXPECT_EQ(run(model, "fold-factors"), 1u);
+  EXPECT_GT(run(model, "dead-code"), 0u);
+  const auto text = to_text(model);
+  EXPECT_THAT(text, HasSubstr("h_shifted = Add(h, h_shift)"));
+  EXPECT_THAT(text, HasSubstr("init h_shift: float32[] = [24]"));
+  EXPECT_THAT(text, HasSubstr("y = Conv(h_shifted, w, w_bias)"));
+  EXPECT_EQ(run(model, "fold-factors"), 0u);
+}
+
+TEST(FoldFactors, DoNotAddToWhatOthersReadAnyway) {
+  auto model = conv_behind(true, "t").output("t", DataType::kFloat32, {1, 1, 8, 8}).build();
+  EXPECT_EQ(run(model, "fold-factors"), 0u);
+}
+
+TEST(FoldBatchNorm, TakesArithmeticOfEachChannel) {
+  auto model = std::move(testing::conv_model()
+                             .initialiser("s", {4, 1, 1}, std::vector<float>{1, 2, 3, 4})
+                             .initialiser("along", {8}, std::vector<float>(8, 2))
+                             .node("Mul", {"y", "s"}, {"z"})
+                             .node("Sub", {"z", "s"}, {"a"})
+                             .node("Mul", {"a", "along"}, {"b"}))
+                   .output("b", DataType::kFloat32, {1, 4, 8, 8})
+                   .build();
+  model.proto().mutable_graph()->mutable_output()->DeleteSubrange(0, 1);
+  EXPECT_EQ(run(model, "fold-batch-norm"), 2u);
+  const auto text = to_text(model);
+  EXPECT_THAT(text, HasSubstr("a = Conv("));
+  EXPECT_THAT(text, HasSubstr("= [-1, -2, -3, -4]"));
+  EXPECT_THAT(text, HasSubstr("b = Mul(a, along)"));
+}
+
+ModelBuilder hard_swish(float divisor) {
+  return std::move(float_model()
+                       .initialiser("three", {}, std::vector<float>{3})
+                       .initialiser("zero", {}, std::vector<float>{0})
+                       .initialiser("limit", {}, std::vector<float>{6})
+                       .initialiser("divisor", {}, std::vector<float>{divisor})
+                       .node("Relu", {"x"}, {"v"})
+                       .node("Add", {"v", "three"}, {"a"})
+                       .node("Clip", {"a", "zero", "limit"}, {"b"})
+                       .node("Mul", {"v", "b"}, {"c"})
+                       .node("Div", {"c", "divisor"}, {"y"})
+                       .output("y", DataType::kFloat32, {1, 4}));
+}
+
+TEST(HardSigmoids, AreFoundInArithmetic) {
+  auto model = hard_swish(6).build();
+  EXPECT_EQ(run(model, "hard-sigmoids"), 1u);
+  const auto text = to_text(model);
+  EXPECT_THAT(text, HasSubstr("b = HardSigmoid(v)"));
+  EXPECT_THAT(text, HasSubstr("alpha=0.16666667"));
+  EXPECT_THAT(text, HasSubstr("beta=0.5"));
+  EXPECT_THAT(text, HasSubstr("y = Mul(v, b)"));
+  EXPECT_EQ(model.proto().graph().node_size(), 3);
+}
+
+TEST(HardSigmoids, AreNotSeenInWhatIsScaledOtherwise) {
+  auto scaled = hard_swish(5).build();
+  EXPECT_EQ(run(scaled, "hard-sigmoids"), 0u);
+  auto read = hard_swish(6).output("b", DataType::kFloat32, {1, 4}).build();
+  EXPECT_EQ(run(read, "hard-sigmoids"), 0u);
+}
+
+TEST(HardSigmoids, AreInHardSwish) {
+  auto model =
+      float_model().node("HardSwish", {"x"}, {"y"}).output("y", DataType::kFloat32, {1, 4}).build();
+  EXPECT_EQ(run(model, "hard-sigmoids"), 1u);
+  EXPECT_THAT(to_text(model), HasSubstr("y_gate = HardSigmoid(x)"));
+  EXPECT_THAT(to_text(model), HasSubstr("y = Mul(x, y_gate)"));
+}
+
+TEST(Identities, AreFactorsOfOne) {
+  auto model = std::move(float_model()
+                             .initialiser("one", {}, std::vector<float>{1})
+                             .initialiser("ones", {1, 1, 1}, std::vector<float>{1})
+                             .node("Mul", {"x", "one"}, {"a"})
+                             .node("Relu", {"a"}, {"b"})
+                             .node("Mul", {"b", "ones"}, {"y"}))
+                   .output("y", DataType::kFloat32, {1, 1, 4})
+                   .build();
+  EXPECT_EQ(run(model, "identities"), 1u);
+  EXPECT_THAT(to_text(model), HasSubstr("b = Relu(x)"));
+  EXPECT_THAT(to_text(model), HasSubstr("y = Mul(b, ones)"));
 }
 
 }  // namespace

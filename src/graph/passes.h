@@ -13,7 +13,10 @@ namespace selvage::graph {
 [[nodiscard]] Result<std::size_t> store_constant_nodes(Model& model, const PassContext& context);
 [[nodiscard]] Result<std::size_t> remove_identities(Model& model, const PassContext& context);
 [[nodiscard]] Result<std::size_t> fold_constants(Model& model, const PassContext& context);
-[[nodiscard]] Result<std::size_t> fold_batch_norms(Model& model, const PassContext& context);
+[[nodiscard]] Result<std::size_t> inline_branches(Model& model, const PassContext& context);
+[[nodiscard]] Result<std::size_t> find_hard_sigmoids(Model& model, const PassContext& context);
+[[nodiscard]] Result<std::size_t> fold_after_layers(Model& model, const PassContext& context);
+[[nodiscard]] Result<std::size_t> fold_before_layers(Model& model, const PassContext& context);
 [[nodiscard]] Result<std::size_t> remove_dead_code(Model& model, const PassContext& context);
 [[nodiscard]] Result<std::size_t> declare_types(Model& model, const PassContext& context);
 

@@ -219,7 +219,10 @@ class Generator {
   }
   Picture constant_node(const Picture& x) {
     const auto value = node("Constant", {}, {{"value_float", 0.5f}});
-    return {node("Mul", {x.name, value}), x.channels, x.side};
+    const auto product = node("Mul", {x.name, value});
+    if (next_ % 2 == 0) return {product, x.channels, x.side};
+    const auto shift = node("Constant", {}, {{"value_float", 0.25f}});
+    return {node("Add", {shift, product}), x.channels, x.side};
   }
   Picture constant_arithmetic(const Picture& x) {
     const auto sum = node("Add", {weight({x.channels, 1, 1}, 0.2), weight({1}, 0.2)});
@@ -231,7 +234,8 @@ class Generator {
     const auto flat = node("Flatten", {x.name});
     return {node("Reshape", {node("Relu", {flat}), shape}), x.channels, x.side};
   }
-  /// An If that reads a value of the main graph.
+  /// An If that reads a value of the main graph. Some branches pass a value on, some hold a
+  /// constant and another If; all define the same names.
   Picture branch(const Picture& x) {
     const auto condition = fresh("c");
     auto& graph = *builder_.proto().mutable_graph();
@@ -252,8 +256,35 @@ class Generator {
       reader.add_input(x.name);
       reader.add_output(fresh("s"));
       inner.add_output()->set_name(reader.output(0));
+      if (next_ % 2 == 0) nest(inner, condition);
     }
     return {output, x.channels, x.side};
+  }
+  /// The graph's result times a constant, or halved.
+  static void nest(onnx::GraphProto& graph, const std::string& condition) {
+    const auto inside = graph.output(0).name();
+    auto& stored = *graph.add_initializer();
+    stored.set_name("factor");
+    stored.set_data_type(onnx::TensorProto::FLOAT);
+    stored.add_float_data(0.5f);
+    auto& nested = *graph.add_node();
+    nested.set_op_type("If");
+    nested.add_input(condition);
+    nested.add_output("chosen");
+    for (const auto* name : {"then_branch", "else_branch"}) {
+      auto& attribute = *nested.add_attribute();
+      attribute.set_name(name);
+      attribute.set_type(onnx::AttributeProto::GRAPH);
+      auto& inner = *attribute.mutable_g();
+      inner.set_name(name);
+      auto& product = *inner.add_node();
+      product.set_op_type("Mul");
+      product.add_input(inside);
+      product.add_input("factor");
+      product.add_output("product");
+      inner.add_output()->set_name("product");
+    }
+    graph.mutable_output(0)->set_name("chosen");
   }
   /// Two convolutions with the same weights.
   Picture shared(const Picture& x) {

@@ -64,8 +64,8 @@ TEST(Passes, KeepWhatRandomModelsCompute) {
     for (const auto& report : *reports) edits[report.name] += report.edits;
     expect_same(original, model);
   }
-  for (const auto* name :
-       {"constant-nodes", "identities", "fold-constants", "fold-batch-norm", "dead-code"})
+  for (const auto* name : {"constant-nodes", "identities", "fold-constants", "branches",
+                           "fold-batch-norm", "fold-factors", "dead-code"})
     EXPECT_GT(edits[name], 5u) << name;
 }
 
