@@ -1,14 +1,22 @@
 #include "compress/calibrate.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <unordered_set>
+
+#include <selvage/onnx.pb.h>
 
 #include "compress/exposed.h"
 #include "compress/histogram.h"
+#include "graph/index.h"
 
 namespace selvage::compress {
 namespace {
+
+constexpr std::array<std::string_view, 4> kBoundedTypes{"Sigmoid", "HardSigmoid", "Softmax",
+                                                        "Tanh"};
 
 /// A value and what was seen of it.
 struct Watched {
@@ -16,6 +24,8 @@ struct Watched {
   std::optional<RealRange> range = std::nullopt;
   float smallest_magnitude = std::numeric_limits<float>::infinity();  ///< If uses_magnitudes().
   bool is_infinite = false;
+  bool is_bounded = false;     ///< By the operator that makes it.
+  std::uint64_t elements = 0;  ///< In all samples.
   std::optional<Histogram> histogram = std::nullopt;
 };
 
@@ -44,7 +54,12 @@ class Calibrator {
  public:
   Calibrator(infer::Runtime& runtime, const graph::Model& model, const Samples& samples,
              const CalibrationOptions& options)
-      : runtime_(runtime), model_(model), samples_(samples), options_(options) {}
+      : runtime_(runtime), model_(model), samples_(samples), options_(options) {
+    for (const auto& node : model.proto().graph().node())
+      if (std::ranges::any_of(kBoundedTypes,
+                              [&](std::string_view type) { return graph::is_op(node, type); }))
+        bounded_.insert(node.output().begin(), node.output().end());
+  }
 
   [[nodiscard]] Result<RangeMap> calibrate(std::span<const std::string> values) {
     SELVAGE_TRY(const auto first, samples_.get(0));
@@ -76,7 +91,8 @@ class Calibrator {
   [[nodiscard]] Result<std::vector<Watched>> watch(std::span<const std::string> names) {
     SELVAGE_TRY(auto exposed, ExposedModel::create(runtime_, model_, names));
     std::vector<Watched> watched;
-    for (const auto& name : names) watched.push_back({.name = name});
+    for (const auto& name : names)
+      watched.push_back({.name = name, .is_bounded = bounded_.contains(name)});
     SELVAGE_RETURN_IF_ERROR(run_all(exposed, watched, &Calibrator::note_extremes));
     if (!needs_histogram()) {
       if (is_symmetric())
@@ -113,6 +129,7 @@ class Calibrator {
   void note_extremes(Watched& value, std::span<const float> elements) const {
     const auto now = range_of(elements);
     if (!now) return;
+    value.elements += elements.size();
     if (uses_magnitudes())
       value.smallest_magnitude =
           std::min(value.smallest_magnitude, counting().magnitudes(elements).min);
@@ -131,6 +148,8 @@ class Calibrator {
 
   void begin_histogram(Watched& value) const {
     if (!value.range || value.is_infinite) return;
+    const auto elements_min = kValuesPerBinMin * static_cast<std::uint64_t>(options_.bins);
+    if (!options_.as_reference && (value.is_bounded || value.elements < elements_min)) return;
     const float limit = symmetric(*value.range).max;
     const bool absolute = uses_magnitudes();
     auto bins =
@@ -167,6 +186,7 @@ class Calibrator {
   const graph::Model& model_;
   const Samples& samples_;
   const CalibrationOptions& options_;
+  std::unordered_set<std::string> bounded_;
   std::size_t done_ = 0, total_ = 0;
 };
 

@@ -38,6 +38,8 @@ enum class CalibrationMethod : std::uint8_t {
 [[nodiscard]] std::string_view to_string(CalibrationMethod method);
 
 inline constexpr int kCalibrationBinsMax = 1 << 16;
+/// Values for each bin below which a histogram is noise: see CalibrationOptions::as_reference.
+inline constexpr std::uint64_t kValuesPerBinMin = 16;
 
 struct CalibrationOptions {
   CalibrationMethod method = CalibrationMethod::kMinMax;
@@ -54,6 +56,12 @@ struct CalibrationOptions {
   std::optional<Symmetry> symmetry;
   /// kMse: what the values will be quantised to.
   DataType type = DataType::kInt8;
+  /// The methods that clip leave two kinds of values alone. Outputs of Sigmoid, HardSigmoid,
+  /// Softmax and Tanh are bounded as they are, and what is rare among them (the text of a page, the
+  /// one face of a picture) is what the model is about; of values with few elements (those of
+  /// squeeze-and-excite blocks) a histogram says nothing. True: they are clipped as the reference
+  /// does it.
+  bool as_reference = false;
   /// Values that are watched in one run take at most about this much memory; more of them are
   /// watched in further runs of the same samples.
   std::uint64_t memory_max = std::uint64_t{512} << 20;

@@ -54,7 +54,9 @@ class QuantizationGolden : public ::testing::Test {
     ASSERT_GT(expected.size(), 10u) << name;
     std::vector<std::string> values;
     for (const auto& [tensor, range] : expected.items()) values.push_back(tensor);
-    const auto found = calibrate(*runtime_, network(), values, samples(), options);
+    auto exact = options;
+    exact.as_reference = true;
+    const auto found = calibrate(*runtime_, network(), values, samples(), exact);
     ASSERT_TRUE(found) << found.error().message;
     for (const auto& [tensor, range] : expected.items()) {
       ASSERT_TRUE(found->contains(tensor)) << name << ": " << tensor;

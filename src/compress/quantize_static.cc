@@ -67,6 +67,7 @@ class QdqWriter {
       else
         add_activation(tensor);
     }
+    for (const auto& sum : plan_.sums) make_sum(sum);
     for (const auto& bias : plan_.biases) add_bias(bias);
     erase_removed();
     for (auto& node : added_) *graph_.add_node() = std::move(node);
@@ -166,6 +167,12 @@ class QdqWriter {
                            ? add_parameters(name, tensor.type, tensor.parameters, false)
                            : parameters_.at(tensor.shares);
     parameters_.emplace(name, names);
+    auto written = names;
+    if (tensor.factor != 1) {
+      auto scaled = tensor.parameters;
+      for (auto& one : scaled) one.scale *= tensor.factor;
+      written = add_parameters(name + "_QuantizeLinear", tensor.type, scaled, false);
+    }
     const auto quantized = index_.fresh_name(name + "_QuantizeLinear_Output");
     std::string input = name, output = name;
     if (const auto origin = origin_of(name);
@@ -176,8 +183,24 @@ class QdqWriter {
       output = index_.fresh_name(name + "_DequantizeLinear_Output");
       replace_uses(name, output);
     }
-    add_node("QuantizeLinear", input, names, quantized, name + "_QuantizeLinear", {});
+    add_node("QuantizeLinear", input, written, quantized, name + "_QuantizeLinear", {});
     add_node("DequantizeLinear", quantized, names, output, name + "_DequantizeLinear", {});
+  }
+
+  void make_sum(const PlannedSum& sum) {
+    const auto parameters =
+        compute_scale_zero_point({.min = sum.addend, .max = sum.addend}, quantized_range(sum.type));
+    auto& node = *graph_.mutable_node(sum.node);
+    const auto stem = node.output(0) + "_addend";
+    const auto names = add_parameters(stem, sum.type, std::span(&parameters, 1), false);
+    const auto weight = quantize_weight(std::span(&sum.addend, 1), {}, sum.type, {parameters}, {});
+    const auto stored = index_.fresh_name(stem + "_quantized");
+    add_tensor(graph_, stored, sum.type, {}, weight.bytes);
+    const auto output = index_.fresh_name(stem + "_DequantizeLinear_Output");
+    add_node("DequantizeLinear", stored, names, output, stem + "_DequantizeLinear", {});
+    node.set_op_type("Add");
+    node.clear_attribute();
+    node.add_input(output);
   }
 
   void add_bias(const PlannedBias& bias) {

@@ -56,6 +56,10 @@ struct StaticOptions {
   bool quantize_bias = true;
   std::optional<float> real_width_min;  ///< Of activations' and weights' ranges.
   NodeSelection selection;
+  /// Operators that are no products (Conv, ConvTranspose, Gemm, MatMul) only where quantised ones
+  /// make their inputs and read their outputs: what stands between float operators, as in layer
+  /// normalisation and residual streams of transformers, costs time there and accuracy.
+  bool connected_only = false;
   std::unordered_map<std::string, TensorOverride> overrides;  ///< By tensor.
 };
 
@@ -72,7 +76,7 @@ struct QuantizationReport {
   std::vector<KeptNode> kept;
 };
 
-/// The operators that are quantised by default: those of the reference.
+/// The operators that are quantised by default: those of the reference, and HardSigmoid.
 [[nodiscard]] std::vector<std::string> static_types();
 
 /// The values whose ranges quantize_static() needs.

@@ -250,5 +250,93 @@ TEST(QuantizeStatic, SubgraphsReadTheFloatsThatTheyAlwaysRead) {
   EXPECT_GT(sqnr(original, model), 24);
 }
 
+ModelBuilder hard_swish() {
+  return std::move(ModelBuilder()
+                       .input("x", DataType::kFloat32, {1, 4, 8, 8})
+                       .initialiser("w1", {8, 4, 1, 1}, random_floats(32, 1, 2))
+                       .initialiser("w2", {4, 8, 1, 1}, random_floats(32, 2))
+                       .node("Conv", {"x", "w1"}, {"c"})
+                       .node("HardSigmoid", {"c"}, {"g"}, {{"alpha", 1.0f / 6}, {"beta", 0.5f}})
+                       .node("Mul", {"c", "g"}, {"m"})
+                       .node("Conv", {"m", "w2"}, {"y"})
+                       .output("y", DataType::kFloat32, {1, 4, 8, 8}));
+}
+
+TEST(QuantizeStatic, HardSigmoidIsAnAdditionThatSaturates) {
+  const auto original = hard_swish().build();
+  for (const auto type : {DataType::kUint8, DataType::kInt8}) {
+    for (const auto format : {QuantizationFormat::kQdq, QuantizationFormat::kQOperator}) {
+      auto model = original.copy();
+      const auto report = quantize(model, {.format = format, .activations = type});
+      ASSERT_TRUE(report) << report.error().message;
+      EXPECT_TRUE(report->kept.empty());
+      EXPECT_EQ(count_nodes(model, "HardSigmoid"), 0);
+      if (format == QuantizationFormat::kQOperator) {
+        EXPECT_EQ(count_nodes(model, "QLinearAdd"), 1);
+      }
+      EXPECT_GT(sqnr(original, model), 28) << to_string(type);
+    }
+  }
+}
+
+TEST(QuantizeStatic, HardSigmoidStaysWhereItsLimitsAreNoLimitsOfTheType) {
+  auto model = hard_swish().build();
+  const auto original = model.copy();
+  const auto report = quantize(model, {.activation_symmetry = Symmetry::kSymmetric});
+  ASSERT_TRUE(report) << report.error().message;
+  ASSERT_NE(kept(*report, "HardSigmoid"), nullptr);
+  EXPECT_GT(sqnr(original, model), 24);
+}
+
+TEST(QuantizeStatic, ConnectedOnlyLeavesWhatStandsBetweenFloatOperators) {
+  // conv -> mul -> conv is connected; the residual sum is read by an operator that stays in float.
+  const auto original = ModelBuilder()
+                            .input("x", DataType::kFloat32, {1, 4, 8, 8})
+                            .initialiser("w1", {4, 4, 1, 1}, random_floats(16, 1))
+                            .initialiser("w2", {4, 4, 1, 1}, random_floats(16, 2))
+                            .initialiser("s", {4, 1, 1}, random_floats(4, 3))
+                            .node("Conv", {"x", "w1"}, {"a"})
+                            .node("Mul", {"a", "s"}, {"b"})
+                            .node("Conv", {"b", "w2"}, {"c"})
+                            .node("Add", {"c", "x"}, {"d"})
+                            .node("ReduceMean", {"d"}, {"y"}, {{"axes", Shape{2, 3}}})
+                            .output("y", DataType::kFloat32, {1, 4, 1, 1})
+                            .build();
+  auto model = original.copy();
+  const auto report = quantize(model, {.connected_only = true});
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->quantized_nodes, 3u);
+  ASSERT_NE(kept(*report, "Add"), nullptr);
+  EXPECT_EQ(kept(*report, "Add")->reason, "a neighbour stays in float");
+  EXPECT_GT(sqnr(original, model), 20);
+}
+
+TEST(Calibrate, BoundedAndRareValuesAreNotCut) {
+  // Nearly all of the sigmoid's outputs are close to zero: entropy would cut the others.
+  const auto model = ModelBuilder()
+                         .input("x", DataType::kFloat32, {1, 1, 200, 200})
+                         .initialiser("ten", {}, std::vector<float>{10})
+                         .initialiser("w", {1, 1, 1, 1}, std::vector<float>{14})
+                         .node("Conv", {"x", "w"}, {"c"})
+                         .node("Sub", {"c", "ten"}, {"s"})
+                         .node("Sigmoid", {"s"}, {"y"})
+                         .node("GlobalAveragePool", {"s"}, {"g"})
+                         .output("y", DataType::kFloat32, {1, 1, 200, 200})
+                         .output("g", DataType::kFloat32, {1, 1, 1, 1})
+                         .build();
+  const std::vector<std::string> values{"y", "g"};
+  const auto samples = random_samples(model);
+  const auto range_of = [&](CalibrationOptions options) {
+    return calibrate(runtime(), model, values, samples, options).value();
+  };
+  const auto extremes = range_of({});
+  auto guarded = range_of({.method = CalibrationMethod::kEntropy});
+  auto cut = range_of({.method = CalibrationMethod::kEntropy, .as_reference = true});
+  EXPECT_GT(extremes.at("y").max, 0.9f);
+  EXPECT_EQ(guarded.at("y").max, extremes.at("y").max);
+  EXPECT_EQ(guarded.at("g").min, extremes.at("g").min);
+  EXPECT_LT(cut.at("y").max, 0.5f);
+}
+
 }  // namespace
 }  // namespace selvage::compress

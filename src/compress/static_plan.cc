@@ -22,7 +22,7 @@ struct TypeRule {
   StaticRule rule;
 };
 
-// The reference's registry.py, without EmbedLayerNormalization.
+// The reference's registry.py, without EmbedLayerNormalization, with HardSigmoid.
 constexpr std::array kRules{
     TypeRule{"Conv", StaticRule::kConv},
     TypeRule{"ConvTranspose", StaticRule::kConvTranspose},
@@ -52,6 +52,7 @@ constexpr std::array kRules{
     TypeRule{"Mul", StaticRule::kEverything},
     TypeRule{"LeakyRelu", StaticRule::kEverything},
     TypeRule{"Sigmoid", StaticRule::kEverything},
+    TypeRule{"HardSigmoid", StaticRule::kHardSigmoid},
     TypeRule{"Softmax", StaticRule::kEverything},
     TypeRule{"Concat", StaticRule::kEverything},
     TypeRule{"GlobalAveragePool", StaticRule::kEverything},
@@ -94,6 +95,7 @@ class Planner {
 
   [[nodiscard]] Result<StaticPlan> plan() {
     fix_ranges();
+    find_taken();
     for (int i = 0; i < graph_.node_size(); ++i) visit(i);
     SELVAGE_RETURN_IF_ERROR(place_tensors());
     SELVAGE_RETURN_IF_ERROR(place_biases());
@@ -182,7 +184,8 @@ class Planner {
     for (int i = 0; i < graph_.node_size(); ++i) {
       const auto& node = graph_.node(i);
       if (!selector_.takes(node, i) || node.input_size() == 0 || node.output_size() == 0) continue;
-      if (graph::is_op(node, "Softmax") && ranges_.contains(node.output(0)))
+      if ((graph::is_op(node, "Softmax") || graph::is_op(node, "HardSigmoid")) &&
+          ranges_.contains(node.output(0)))
         ranges_[node.output(0)] = {0, 1};
       if (!graph::is_op(node, "Relu") && !graph::is_op(node, "Clip")) continue;
       const auto in = ranges_.find(node.input(0)), out = ranges_.find(node.output(0));
@@ -201,12 +204,64 @@ class Planner {
       why = selector_.reason(node, at);
     else if (!rule)
       why = "operators of this type stay in float";
+    else if (!taken_[static_cast<std::size_t>(at)])
+      why = "a neighbour stays in float";
     else
       why = apply(*rule, node, at);
     if (why.empty())
       ++plan_.report.quantized_nodes;
     else
       plan_.report.kept.push_back({node_label(node, at), node.op_type(), std::move(why)});
+  }
+
+  // --- Connected operators
+
+  /// Which nodes may be quantised; with StaticOptions::connected_only, of those that are no
+  /// products only the ones whose neighbours are.
+  void find_taken() {
+    const int count = graph_.node_size();
+    for (int i = 0; i < count; ++i)
+      taken_.push_back(selector_.takes(graph_.node(i), i) && static_rule(graph_.node(i)));
+    // Each round takes away, so that this ends.
+    for (bool is_changing = options_.connected_only; is_changing;) {
+      is_changing = false;
+      for (int i = 0; i < count; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        if (!taken_[at] || is_product(graph_.node(i)) || is_connected(graph_.node(i))) continue;
+        taken_[at] = false;
+        is_changing = true;
+      }
+    }
+  }
+  [[nodiscard]] static bool is_product(const onnx::NodeProto& node) {
+    const auto rule = static_rule(node);
+    return rule == StaticRule::kConv || rule == StaticRule::kConvTranspose ||
+           rule == StaticRule::kGemm || rule == StaticRule::kMatMul;
+  }
+  /// Whether quantised nodes make all its floats and read all that it makes.
+  [[nodiscard]] bool is_connected(const onnx::NodeProto& node) const {
+    for (const auto& name : node.input()) {
+      if (!is_float_value(name)) continue;
+      const int from = index_.producer(name);
+      if (from == Index::kNone || !taken_[static_cast<std::size_t>(from)]) return false;
+    }
+    for (const auto& name : node.output()) {
+      if (index_.is_output(name)) return false;
+      for (const auto& use : index_.uses(name))
+        if (use.input == graph::Use::kCapture || !taken_[static_cast<std::size_t>(use.node)])
+          return false;
+    }
+    return true;
+  }
+  /// Ranges are not measured behind operators that only move elements.
+  [[nodiscard]] bool is_float_value(const std::string& name) const {
+    if (is_activation(name)) return true;
+    const auto* from = producer(name);
+    if (from == nullptr || from->input_size() == 0) return false;
+    const auto rule = static_rule(*from);
+    const bool moves = rule == StaticRule::kPassThrough || rule == StaticRule::kSplit ||
+                       rule == StaticRule::kGather;
+    return moves && is_float_value(from->input(0));
   }
 
   /// Whether a node computes with floats, as far as that is known.
@@ -238,6 +293,7 @@ class Planner {
       case StaticRule::kGather: return apply_gather(node);
       case StaticRule::kWhere: return apply_where(node);
       case StaticRule::kNormalization: return apply_normalization(node, at);
+      case StaticRule::kHardSigmoid: return apply_hard_sigmoid(node, at);
       case StaticRule::kEverything: return apply_everything(node);
     }
     return "";
@@ -373,6 +429,25 @@ class Planner {
     return "";
   }
 
+  [[nodiscard]] std::string apply_hard_sigmoid(const onnx::NodeProto& node, int at) {
+    const auto &input = node.input(0), &output = node.output(0);
+    if (auto why = first_obstacle({input, output}); !why.empty()) return why;
+    const float alpha = graph::float_attribute(node, "alpha", 0.2f);
+    const float beta = graph::float_attribute(node, "beta", 0.5f);
+    if (!(alpha > 0) || !std::isfinite(beta / alpha)) return "it does not rise with its input";
+    const auto parameters = activation_parameters(output);
+    const auto held = quantized_range(activation_type(output));
+    if (parameters.scale <= 0 ||
+        std::abs(dequantize(held.min, parameters)) > parameters.scale / 2 ||
+        std::abs(dequantize(held.max, parameters) - 1) > parameters.scale / 2)
+      return "what its output can hold does not end at 0 and 1";
+    mark_activation(input);
+    mark_activation(output);
+    plan_.sums.push_back({.node = at, .addend = beta / alpha, .type = activation_type(input)});
+    factors_.emplace(output, 1 / alpha);
+    return "";
+  }
+
   [[nodiscard]] std::string apply_everything(const onnx::NodeProto& node) {
     const bool first_only = node.op_type() == "ArgMax" || node.op_type() == "CumSum";
     const int inputs = first_only ? 1 : node.input_size();
@@ -457,9 +532,11 @@ class Planner {
         place(std::move(tensor), found->first);
         ++plan_.report.quantized_weights;
       } else {
+        const auto factor = factors_.find(name);
         place({.name = name,
                .type = activation_type(name),
-               .parameters = {activation_parameters(name)}},
+               .parameters = {activation_parameters(name)},
+               .factor = factor == factors_.end() ? 1 : factor->second},
               found->first);
       }
     }
@@ -568,6 +645,8 @@ class Planner {
   std::unordered_map<std::string, Mark> marks_;
   std::vector<std::string> order_;  ///< Names as they were marked first; some lost their mark.
   std::vector<BiasMark> biases_;
+  std::vector<bool> taken_;                         ///< By node.
+  std::unordered_map<std::string, float> factors_;  ///< See PlannedTensor::factor.
   std::unordered_map<std::string, bool> finite_;
   StaticPlan plan_;
   std::unordered_map<std::string, std::size_t> at_;  ///< Of plan_.tensors.

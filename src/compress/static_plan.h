@@ -29,7 +29,8 @@ enum class StaticRule : std::uint8_t {
   kGather,
   kWhere,
   kNormalization,
-  kEverything,  ///< All float inputs and outputs.
+  kHardSigmoid,  ///< Becomes an addition that saturates: see PlannedSum.
+  kEverything,   ///< All float inputs and outputs.
 };
 [[nodiscard]] std::optional<StaticRule> static_rule(const onnx::NodeProto& node);
 
@@ -42,6 +43,17 @@ struct PlannedTensor {
   std::string shares;
   std::vector<QuantizationParameters> parameters;  ///< One, or one a channel; none if shared.
   std::optional<std::size_t> axis;
+  /// QuantizeLinear's scale is DequantizeLinear's times this: a factor that costs nothing.
+  float factor = 1;
+};
+
+/// HardSigmoid(x; alpha, beta) = alpha * clip(x + beta / alpha, 0, 1 / alpha). Quantised, the sum
+/// saturates at these limits by itself, and alpha is in the scale that it is read with: the runtime
+/// has an integer kernel for additions, and none for HardSigmoid.
+struct PlannedSum {
+  int node = 0;
+  float addend = 0;
+  DataType type = DataType::kInt8;
 };
 
 /// A bias that becomes int32.
@@ -55,6 +67,7 @@ struct PlannedBias {
 struct StaticPlan {
   std::vector<PlannedTensor> tensors;  ///< Each after the one it shares with.
   std::vector<PlannedBias> biases;
+  std::vector<PlannedSum> sums;
   /// Nodes that leave; what produced their input produces their output instead.
   std::vector<int> removed;
   QuantizationReport report;
