@@ -198,6 +198,23 @@ class Training(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("--data", error)
 
+    def test_healing_goes_on_after_a_kill(self):
+        self.assertEqual(self.train("dense.onnx")[0], 0)
+
+        def prune(out):
+            return ["prune", "dense.onnx", out, "--macs", "50%", "--round", 1, "--data", ".",
+                    "--finetune", "--epochs", 3, "--threads", 1]
+
+        self.json_of(*prune("undisturbed.onnx"))
+        process = subprocess.Popen([PROGRAM, *map(str, prune("out.onnx"))], cwd=self.folder,
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.assertIn("epoch 1/3", process.stdout.readline())
+        process.kill()
+        process.communicate()
+        self.assertFalse((self.folder / "out.onnx").exists())
+        self.assertGreater(self.json_of(*prune("out.onnx"))["finetuned"]["resumed_step"], 0)
+        self.assertEqual(digest(self.folder / "out.onnx"), digest(self.folder / "undisturbed.onnx"))
+
     def test_weights_of_4_bits_are_trained_behind_their_rounding(self):
         self.assertEqual(self.train("floats.onnx")[0], 0)
         quantize = ["quantize", "floats.onnx", "small.onnx", "--data", ".", "--weights", "int4"]
