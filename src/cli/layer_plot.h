@@ -1,4 +1,4 @@
-// The error of each layer as a picture: SVG, no library.
+// The error of each layer as a picture (SVG).
 #pragma once
 
 #include <string>

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/utf8.h"
 #include "cli/optimize_report.h"
+#include "cli/svg.h"
 
 namespace selvage::cli {
 namespace {
@@ -26,23 +26,9 @@ constexpr std::string_view kStyle =
     ".taken{background:#ecfdf5;font-weight:bold}.dim{color:#6b7280;font-weight:normal}"
     "code{font-size:.85em;word-break:break-word}svg{max-width:100%}";
 
-std::string escaped(std::string_view text) {
-  std::string safe;
-  for (const char c : printable(text)) {
-    switch (c) {
-      case '<': safe += "&lt;"; break;
-      case '>': safe += "&gt;"; break;
-      case '&': safe += "&amp;"; break;
-      case '"': safe += "&quot;"; break;
-      default: safe += c;
-    }
-  }
-  return safe;
-}
-
 std::string cell(std::string_view text, std::string_view kind = "") {
-  return (kind.empty() ? "<td>" : "<td class=\"" + std::string(kind) + "\">") + escaped(text) +
-         "</td>";
+  return (kind.empty() ? "<td>" : "<td class=\"" + std::string(kind) + "\">") +
+         escape_markup(text) + "</td>";
 }
 
 // --- The plot
@@ -71,10 +57,8 @@ class Plot {
   }
 
   [[nodiscard]] std::string draw() const {
-    std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " +
-                      fixed(kWidth, 0) + " " + fixed(kHeight, 0) +
-                      "\" font-family=\"sans-serif\" font-size=\"12\" fill=\"#374151\" "
-                      "role=\"img\" aria-label=\"Lost quality over time of a run\">\n";
+    auto svg =
+        svg_begin(kWidth, kHeight, "role=\"img\" aria-label=\"Lost quality over time of a run\"");
     svg += draw_axes() + draw_front();
     for (std::size_t i = 0; i < report_.result.candidates.size(); ++i)
       if (report_.result.candidates[i].figures) svg += draw_candidate(i);
@@ -93,38 +77,29 @@ class Plot {
     const double part = (drop - drop_min_) / (drop_max_ - drop_min_);
     return kTop + (kHeight - kTop - kBottom) * (std::isnan(part) ? 1 : std::clamp(part, 0.0, 1.0));
   }
-  static std::string line(double x1, double y1, double x2, double y2, std::string_view style) {
-    return "<line x1=\"" + fixed(x1, 1) + "\" y1=\"" + fixed(y1, 1) + "\" x2=\"" + fixed(x2, 1) +
-           "\" y2=\"" + fixed(y2, 1) + "\" " + std::string(style) + "/>\n";
-  }
-  static std::string text_at(double x, double y, std::string_view anchor, std::string_view text) {
-    return "<text x=\"" + fixed(x, 1) + "\" y=\"" + fixed(y, 1) + "\" text-anchor=\"" +
-           std::string(anchor) + "\">" + escaped(text) + "</text>\n";
-  }
   [[nodiscard]] std::string drop_label(double drop) const {
     return report_.is_part ? fixed(-100 * drop, 2) : significant(-drop);
   }
 
   [[nodiscard]] std::string draw_axes() const {
-    constexpr std::string_view kGrid = "stroke=\"#e5e7eb\"";
     std::string svg;
     const double step = ratio_max_ > 2 ? 0.5 : 0.25;
     for (double ratio = 0; ratio <= ratio_max_; ratio += step) {
-      svg += line(x(ratio), kTop, x(ratio), kHeight - kBottom, kGrid);
-      svg += text_at(x(ratio), kHeight - kBottom + 18, "middle", fixed(ratio, 2) + "x");
+      svg += svg_line({x(ratio), kTop}, {x(ratio), kHeight - kBottom}, kSvgGrid);
+      svg += svg_text(x(ratio), kHeight - kBottom + 18, "middle", fixed(ratio, 2) + "x");
     }
-    svg += line(x(1), kTop, x(1), kHeight - kBottom, "stroke=\"#9ca3af\"");
-    svg += line(kLeft, y(0), kWidth - kRight, y(0), "stroke=\"#9ca3af\"");
-    svg += text_at(kLeft - 8, y(0) + 4, "end", "0");
+    svg += svg_line({x(1), kTop}, {x(1), kHeight - kBottom}, "stroke=\"#9ca3af\"");
+    svg += svg_line({kLeft, y(0)}, {kWidth - kRight, y(0)}, "stroke=\"#9ca3af\"");
+    svg += svg_text(kLeft - 8, y(0) + 4, "end", "0");
     const double allowed = report_.targets.max_drop;
-    svg += line(kLeft, y(allowed), kWidth - kRight, y(allowed),
-                "stroke=\"#dc2626\" stroke-dasharray=\"6 4\"");
-    svg += text_at(kLeft - 8, y(allowed) + 4, "end", drop_label(allowed));
-    svg += text_at(kWidth - kRight, y(allowed) - 5, "end", "allowed");
-    svg += text_at(kLeft, kTop - 10, "start",
-                   report_.quality + (report_.is_part ? ", change in points" : ", change"));
-    return svg + text_at((kLeft + kWidth) / 2, kHeight - 12, "middle",
-                         "time of a run, over the original's; circles are as large as the files");
+    svg += svg_line({kLeft, y(allowed)}, {kWidth - kRight, y(allowed)},
+                    "stroke=\"#dc2626\" stroke-dasharray=\"6 4\"");
+    svg += svg_text(kLeft - 8, y(allowed) + 4, "end", drop_label(allowed));
+    svg += svg_text(kWidth - kRight, y(allowed) - 5, "end", "allowed");
+    svg += svg_text(kLeft, kTop - 10, "start",
+                    report_.quality + (report_.is_part ? ", change in points" : ", change"));
+    return svg + svg_text((kLeft + kWidth) / 2, kHeight - 12, "middle",
+                          "time of a run, over the original's; circles are as large as the files");
   }
 
   [[nodiscard]] std::string draw_front() const {
@@ -132,11 +107,9 @@ class Plot {
     for (const auto& candidate : report_.result.candidates)
       if (candidate.is_on_front) points.push_back(point_of(candidate));
     std::ranges::sort(points, {}, &Point::ratio);
-    std::string path;
-    for (const auto& point : points)
-      path += fixed(x(point.ratio), 1) + "," + fixed(y(point.drop), 1) + " ";
-    return "<polyline fill=\"none\" stroke=\"#93c5fd\" stroke-width=\"2\" points=\"" + path +
-           "\"/>\n";
+    std::vector<SvgPoint> path;
+    for (const auto& point : points) path.push_back({x(point.ratio), y(point.drop)});
+    return svg_polyline(path, "stroke=\"#93c5fd\" stroke-width=\"2\"");
   }
 
   [[nodiscard]] std::string draw_candidate(std::size_t index) const {
@@ -153,8 +126,8 @@ class Plot {
     return "<circle cx=\"" + fixed(x(point.ratio), 1) + "\" cy=\"" + fixed(y(point.drop), 1) +
            "\" r=\"" + fixed(radius, 1) + "\" fill=\"" + colour +
            "\" fill-opacity=\"0.45\" stroke=\"" + colour + "\"><title>" +
-           escaped(describe(candidate.recipe)) + "</title></circle>\n" +
-           text_at(x(point.ratio) + radius + 3, y(point.drop) + 4, "start", std::to_string(index));
+           escape_markup(describe(candidate.recipe)) + "</title></circle>\n" +
+           svg_text(x(point.ratio) + radius + 3, y(point.drop) + 4, "start", std::to_string(index));
   }
 
   const OptimizeReport& report_;
@@ -200,7 +173,7 @@ std::string layers_tables(const OptimizeReport& report) {
   std::string html;
   for (const auto& found : report.result.sensitivities) {
     html += "<h2>What hurts " +
-            escaped(describe(report.result.candidates[found.candidate].recipe)) +
+            escape_markup(describe(report.result.candidates[found.candidate].recipe)) +
             "</h2>\n<p>The error of the outputs on calibration samples (squared differences over "
             "squares) is " +
             significant(found.error) +
@@ -223,7 +196,7 @@ std::string differences_table(const OptimizeReport& report) {
   auto layers = report.layers;
   std::ranges::stable_sort(layers, {}, &compress::LayerDifference::sqnr_db);
   std::string html = "<h2>Error of each layer: " +
-                     escaped(describe(report.result.candidates[report.layers_of].recipe)) +
+                     escape_markup(describe(report.result.candidates[report.layers_of].recipe)) +
                      "</h2>\n<table><tr><th>value</th><th>operator</th><th>signal to error, dB</th>"
                      "<th></th></tr>\n";
   for (const auto& layer : layers) {
@@ -240,7 +213,8 @@ std::string commands_table(const OptimizeReport& report) {
   std::string html = "<h2>The command for each</h2>\n<table>\n";
   for (std::size_t i = 1; i < report.result.candidates.size(); ++i)
     html += "<tr>" + cell(std::to_string(i), "n") + "<td><code>" +
-            escaped(command_line(report, report.result.candidates[i])) + "</code></td></tr>\n";
+            escape_markup(command_line(report, report.result.candidates[i])) +
+            "</code></td></tr>\n";
   return html + "</table>\n";
 }
 
@@ -248,12 +222,13 @@ std::string commands_table(const OptimizeReport& report) {
 
 std::string to_html(const OptimizeReport& report) {
   std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>" +
-                     escaped(report.names.out) + "</title>\n<style>" + std::string(kStyle) +
-                     "</style></head><body>\n<h1>" + escaped(report.names.model) +
-                     " optimised</h1>\n<p>Taken: <b>" + escaped(describe(report.chosen().recipe)) +
-                     "</b>. Quality is the " + escaped(report.quality) + " on " +
+                     escape_markup(report.names.out) + "</title>\n<style>" + std::string(kStyle) +
+                     "</style></head><body>\n<h1>" + escape_markup(report.names.model) +
+                     " optimised</h1>\n<p>Taken: <b>" +
+                     escape_markup(describe(report.chosen().recipe)) + "</b>. Quality is the " +
+                     escape_markup(report.quality) + " on " +
                      format_plural(report.evaluation_samples, "sample") + " of " +
-                     escaped(report.names.data) + "; it may drop by " +
+                     escape_markup(report.names.data) + "; it may drop by " +
                      (report.is_part ? fixed(100 * report.targets.max_drop, 2) + " points"
                                      : significant(report.targets.max_drop));
   if (report.targets.max_latency_ms)
@@ -261,7 +236,7 @@ std::string to_html(const OptimizeReport& report) {
   if (report.targets.max_bytes)
     html += "; the file may have " + format_bytes(*report.targets.max_bytes);
   html += ". " + format_plural(report.names.calibration_samples, "sample") +
-          " calibrated.</p>\n<p class=\"dim\">" + escaped(effort_text(report)) + ".</p>\n";
+          " calibrated.</p>\n<p class=\"dim\">" + escape_markup(effort_text(report)) + ".</p>\n";
   return html + Plot(report).draw() + candidates_table(report) + layers_tables(report) +
          differences_table(report) + commands_table(report) + "</body></html>\n";
 }

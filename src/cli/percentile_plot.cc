@@ -4,8 +4,8 @@
 #include <array>
 #include <cmath>
 
-#include "base/utf8.h"
 #include "cli/subject.h"
+#include "cli/svg.h"
 #include "cli/text.h"
 
 namespace selvage::cli {
@@ -16,29 +16,6 @@ constexpr double kLeft = 64, kRight = 36, kTop = 48, kBottom = 56;
 constexpr std::array kColours{"#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed",
                               "#0891b2", "#be185d", "#4d7c0f", "#78716c", "#1e293b"};
 constexpr double kPointsPerDecade = 40;
-
-std::string escaped(std::string_view text) {
-  std::string safe;
-  for (const char c : printable(text)) {
-    if (c == '<')
-      safe += "&lt;";
-    else if (c == '&')
-      safe += "&amp;";
-    else
-      safe += c;
-  }
-  return safe;
-}
-
-std::string text_at(double x, double y, std::string_view anchor, std::string_view text) {
-  return "<text x=\"" + fixed(x, 1) + "\" y=\"" + fixed(y, 1) + "\" text-anchor=\"" +
-         std::string(anchor) + "\">" + escaped(text) + "</text>\n";
-}
-
-std::string line(double x1, double y1, double x2, double y2, std::string_view style) {
-  return "<line x1=\"" + fixed(x1, 1) + "\" y1=\"" + fixed(y1, 1) + "\" x2=\"" + fixed(x2, 1) +
-         "\" y2=\"" + fixed(y2, 1) + "\" " + std::string(style) + "/>\n";
-}
 
 /// A round step that divides `range` into 4 to 10 parts.
 double step_for(double range) {
@@ -78,64 +55,56 @@ class Axes {
 
 std::string draw_axes(const Axes& axes) {
   constexpr std::array kNames{"0", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"};
-  constexpr std::string_view kGrid = "stroke=\"#e5e7eb\"";
   std::string svg;
   for (std::size_t d = 0; static_cast<double>(d) <= axes.decades(); ++d) {
     const double x = axes.x(static_cast<double>(d));
-    svg += line(x, kTop, x, kHeight - kBottom, kGrid);
-    svg += text_at(x, kHeight - kBottom + 18, "middle", kNames[d]);
+    svg += svg_line({x, kTop}, {x, kHeight - kBottom}, kSvgGrid);
+    svg += svg_text(x, kHeight - kBottom + 18, "middle", kNames[d]);
   }
   const double median = axes.x(std::log10(2.0));
-  svg += line(median, kTop, median, kHeight - kBottom, kGrid);
-  svg += text_at(median, kHeight - kBottom + 18, "middle", "50 %");
+  svg += svg_line({median, kTop}, {median, kHeight - kBottom}, kSvgGrid);
+  svg += svg_text(median, kHeight - kBottom + 18, "middle", "50 %");
   const double step = step_for(axes.y_max());
   for (double ms = 0; ms <= axes.y_max(); ms += step) {
-    svg += line(kLeft, axes.y(ms), kWidth - kRight, axes.y(ms), kGrid);
-    svg += text_at(kLeft - 8, axes.y(ms) + 4, "end", ms == 0 ? "0 ms" : shortest(ms));
+    svg += svg_line({kLeft, axes.y(ms)}, {kWidth - kRight, axes.y(ms)}, kSvgGrid);
+    svg += svg_text(kLeft - 8, axes.y(ms) + 4, "end", ms == 0 ? "0 ms" : shortest(ms));
   }
   const double line_ms = std::chrono::duration<double, std::milli>(kLatencyLine).count();
   if (line_ms <= axes.y_max()) {
-    svg += line(kLeft, axes.y(line_ms), kWidth - kRight, axes.y(line_ms),
-                "stroke=\"#dc2626\" stroke-dasharray=\"6 4\"");
-    svg += text_at(kWidth - kRight, axes.y(line_ms) - 5, "end", "10 ms");
+    svg += svg_line({kLeft, axes.y(line_ms)}, {kWidth - kRight, axes.y(line_ms)},
+                    "stroke=\"#dc2626\" stroke-dasharray=\"6 4\"");
+    svg += svg_text(kWidth - kRight, axes.y(line_ms) - 5, "end", "10 ms");
   }
-  return svg + text_at((kLeft + kWidth) / 2, kHeight - 14, "middle",
-                       "share of calls that were at least this fast");
+  return svg + svg_text((kLeft + kWidth) / 2, kHeight - 14, "middle",
+                        "share of calls that were at least this fast");
 }
 
 std::string draw_curve(const Axes& axes, const HistogramSnapshot& latency,
                        std::string_view colour) {
-  std::string points;
+  std::vector<SvgPoint> points;
   const double end = std::min(axes.decades(), std::log10(static_cast<double>(latency.count)));
   for (double d = 0; d <= end; d += 1 / kPointsPerDecade) {
     const double ms = static_cast<double>(latency.percentile_ns(1 - std::pow(10, -d))) / 1e6;
-    points += fixed(axes.x(d), 1) + "," + fixed(axes.y(ms), 1) + " ";
+    points.push_back({axes.x(d), axes.y(ms)});
   }
-  const double slowest = static_cast<double>(latency.max_ns) / 1e6;
-  points += fixed(axes.x(end), 1) + "," + fixed(axes.y(slowest), 1);
-  return "<polyline fill=\"none\" stroke-width=\"2\" stroke=\"" + std::string(colour) +
-         "\" points=\"" + points + "\"/>\n";
+  points.push_back({axes.x(end), axes.y(static_cast<double>(latency.max_ns) / 1e6)});
+  return svg_polyline(points, "stroke-width=\"2\" stroke=\"" + std::string(colour) + "\"");
 }
 
 }  // namespace
 
 std::string plot_percentiles(const std::string& title, const std::vector<PlottedLatency>& curves) {
   const Axes axes(curves);
-  std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + fixed(kWidth, 0) +
-                    " " + fixed(kHeight, 0) +
-                    "\" font-family=\"sans-serif\" font-size=\"12\" fill=\"#374151\">\n"
-                    "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n";
-  svg += "<g font-size=\"16\">" + text_at(kLeft, 24, "start", title) + "</g>\n";
-  svg += draw_axes(axes);
+  std::string svg = draw_axes(axes);
   for (std::size_t i = 0; i < curves.size(); ++i) {
     const auto* colour = kColours[i % kColours.size()];
     if (curves[i].latency.count > 0) svg += draw_curve(axes, curves[i].latency, colour);
     const double y = kTop + 16 + 18 * static_cast<double>(i);
-    svg += line(kLeft + 12, y - 4, kLeft + 36, y - 4,
-                "stroke-width=\"2\" stroke=\"" + std::string(colour) + "\"");
-    svg += text_at(kLeft + 42, y, "start", curves[i].name);
+    svg += svg_line({kLeft + 12, y - 4}, {kLeft + 36, y - 4},
+                    "stroke-width=\"2\" stroke=\"" + std::string(colour) + "\"");
+    svg += svg_text(kLeft + 42, y, "start", curves[i].name);
   }
-  return svg + "</svg>\n";
+  return svg_picture(kWidth, kHeight, kLeft, title, svg);
 }
 
 }  // namespace selvage::cli

@@ -1,4 +1,4 @@
-// Latency percentiles as a picture: SVG, no library.
+// Latency percentiles as a picture (SVG).
 #pragma once
 
 #include <string>

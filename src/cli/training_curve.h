@@ -1,4 +1,4 @@
-// Loss and accuracy over epochs, as a picture (SVG, no library) and as a table.
+// Loss and accuracy over epochs, as a picture (SVG) and as a table.
 #pragma once
 
 #include <span>
