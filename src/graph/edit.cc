@@ -6,6 +6,8 @@
 
 #include <selvage/onnx.pb.h>
 
+#include "graph/values.h"
+
 namespace selvage::graph {
 namespace {
 
@@ -45,6 +47,41 @@ Result<std::vector<std::byte>> expose_all_values(const Model& model) {
   return expose(model, [](const onnx::NodeProto& node, const std::string&) {
     return node.op_type() != "Constant";
   });
+}
+
+Result<std::vector<std::byte>> expose_outline(const Model& model) {
+  const auto& whole = model.proto();
+  const auto& from = whole.graph();
+  Model outline;
+  auto& proto = outline.proto();
+  proto.set_ir_version(whole.ir_version());
+  *proto.mutable_opset_import() = whole.opset_import();
+  *proto.mutable_functions() = whole.functions();
+  auto& graph = *proto.mutable_graph();
+  graph.set_name(from.name());
+  *graph.mutable_node() = from.node();
+  *graph.mutable_input() = from.input();
+  *graph.mutable_output() = from.output();
+  *graph.mutable_value_info() = from.value_info();
+  *graph.mutable_sparse_initializer() = from.sparse_initializer();
+  std::unordered_set<std::string_view> inputs;
+  for (const auto& input : from.input()) inputs.insert(input.name());
+  for (const auto& tensor : from.initializer()) {
+    const auto bytes = byte_size(type_of(tensor), shape_of(tensor));
+    if (!bytes || *bytes < kExternalTensorBytesMin) {
+      auto& small = *graph.add_initializer();
+      small = tensor;
+      if (tensor.data_location() == onnx::TensorProto::EXTERNAL)
+        SELVAGE_RETURN_IF_ERROR(edit_bytes(small, model.folder()));
+    } else if (!inputs.contains(tensor.name())) {
+      auto& input = *graph.add_input();
+      input.set_name(tensor.name());
+      auto& type = *input.mutable_type()->mutable_tensor_type();
+      type.set_elem_type(tensor.data_type());
+      for (const auto size : tensor.dims()) type.mutable_shape()->add_dim()->set_dim_value(size);
+    }
+  }
+  return expose_all_values(outline);
 }
 
 Result<std::vector<std::byte>> expose_values(const Model& model,

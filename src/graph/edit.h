@@ -20,7 +20,12 @@ inline constexpr std::size_t kExposedValuesMax = 100'000;
 /// file says. Existing outputs come first, in their order. kOutOfRange above kExposedValuesMax, and
 /// as Model::serialise().
 [[nodiscard]] Result<std::vector<std::byte>> expose_all_values(const Model& model);
-/// The same for some of them only; names that no node of the main graph produces are passed over.
+/// The same of a copy without weights, for asking types and shapes: initialisers of at least
+/// kExternalTensorBytesMin are inputs of their type and shape instead, so that the copy is small
+/// and needs no other file.
+[[nodiscard]] Result<std::vector<std::byte>> expose_outline(const Model& model);
+/// As expose_all_values(), for some of them only; names that no node of the main graph produces are
+/// passed over.
 [[nodiscard]] Result<std::vector<std::byte>> expose_values(const Model& model,
                                                            std::span<const std::string> values);
 

@@ -50,5 +50,30 @@ TEST(ExposeAllValues, IsBounded) {
   EXPECT_EQ(expose_all_values(model).error().code, ErrorCode::kOutOfRange);
 }
 
+TEST(ExposeOutline, HasInputsInPlaceOfWeights) {
+  testing::ModelBuilder builder;
+  const std::vector<float> weight(256 * 4), bias(4);
+  const auto model = builder.input("x", DataType::kFloat32, {1, 256})
+                         .initialiser("w", {256, 4}, weight)
+                         .initialiser("b", {4}, bias)
+                         .node("Gemm", {"x", "w", "b"}, {"h"})
+                         .node("Relu", {"h"}, {"y"})
+                         .output("y", DataType::kFloat32, {1, 4})
+                         .build();
+  const auto bytes = expose_outline(model);
+  ASSERT_TRUE(bytes) << bytes.error().message;
+  EXPECT_LT(bytes->size(), weight.size());
+  const auto outline = Model::parse(*bytes);
+  ASSERT_TRUE(outline) << outline.error().message;
+  EXPECT_TRUE(check(*outline));
+  EXPECT_THAT(output_names(*outline), ElementsAre("y", "h"));
+  const auto& graph = outline->proto().graph();
+  ASSERT_EQ(graph.initializer_size(), 1);
+  EXPECT_EQ(graph.initializer(0).name(), "b");
+  ASSERT_EQ(graph.input_size(), 2);
+  EXPECT_EQ(graph.input(1).name(), "w");
+  EXPECT_EQ(graph.input(1).type().tensor_type().shape().dim(0).dim_value(), 256);
+}
+
 }  // namespace
 }  // namespace selvage::graph

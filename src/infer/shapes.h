@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,13 +11,19 @@
 #include "graph/model.h"
 #include "graph/summary.h"
 #include "infer/runtime.h"
+#include "infer/session.h"
 
 namespace selvage::infer {
 
-/// Loads a copy in which every value is an output, and asks for the outputs' shapes; nothing is
-/// run. `dimensions` fixes symbolic dimensions by name. Values whose rank is open are left out.
-/// kFailedPrecondition for a model with external data, which only loads from its own folder;
-/// otherwise as Session::load. Takes as much memory as a session of the model.
+/// A session of a copy in which every value is an output, for asking types and shapes: without
+/// weights where that works (graph::expose_outline), since some kernels insist on constants. Errors
+/// as Session::load.
+[[nodiscard]] Result<std::unique_ptr<Session>> load_exposed(Runtime& runtime,
+                                                            const graph::Model& model,
+                                                            const SessionOptions& options);
+
+/// Asks load_exposed() for the shapes of all values; nothing is run. `dimensions` fixes symbolic
+/// dimensions by name. Values whose rank is open are left out. Errors as Session::load.
 [[nodiscard]] Result<graph::ShapeMap> resolve_shapes(
     Runtime& runtime, const graph::Model& model,
     const std::vector<std::pair<std::string, std::int64_t>>& dimensions = {});
