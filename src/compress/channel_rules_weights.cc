@@ -1,5 +1,6 @@
 // Operators with weights: where channels begin and end.
 #include <array>
+#include <optional>
 
 #include "compress/channel_rule.h"
 
@@ -44,20 +45,38 @@ void tie_bias(RuleNode& node, int input, const Axis& channels) {
   if (bias.size() == 1) node.tie(bias[0], channels);
 }
 
-/// Weights [M, C/groups, k...].
-void conv(RuleNode& node) {
+/// What Conv and ConvTranspose share.
+struct Convolution {
+  int weight = 0;
+  const Axes &x, &w, &y;
+  std::int64_t groups = 1;
+};
+
+/// Ties what no layout of the weights changes; nothing where the node had to be frozen.
+std::optional<Convolution> open_convolution(RuleNode& node) {
   const int weight = node.weight(1);
-  if (weight == graph::Index::kNone) return node.freeze_all(kComputed);
-  const auto& x = node.in(0);
-  const auto& w = node.in(1);
-  const auto& y = node.out();
-  if (x.size() < 3 || w.size() != x.size() || y.size() != x.size() || x[1].is_open())
-    return node.freeze_all("has shapes that do not fit");
-  const auto groups = node.attribute("group", 1);
+  if (weight == graph::Index::kNone) {
+    node.freeze_all(kComputed);
+    return std::nullopt;
+  }
+  const Convolution found{weight, node.in(0), node.in(1), node.out(), node.attribute("group", 1)};
+  const auto& [_, x, w, y, groups] = found;
+  if (x.size() < 3 || w.size() != x.size() || y.size() != x.size() || x[1].is_open()) {
+    node.freeze_all("has shapes that do not fit");
+    return std::nullopt;
+  }
   node.tie(x[0], y[0]);
   for (const auto* axes : {&x, &w, &y}) freeze_spatial(node, *axes);
-  node.tie(w[0], y[1]);
   tie_bias(node, 2, y[1]);
+  return found;
+}
+
+/// Weights [M, C/groups, k...].
+void conv(RuleNode& node) {
+  const auto opened = open_convolution(node);
+  if (!opened) return;
+  const auto& [weight, x, w, y, groups] = *opened;
+  node.tie(w[0], y[1]);
   if (is_depthwise(node.proto(), x[1].size)) return tie_depthwise(node, x[1], y[1]);
   if (groups < 1 || y[1].size % groups != 0) return node.freeze_all("has groups that do not fit");
   tie_groups(node, x[1], w[1], groups);
@@ -68,18 +87,10 @@ void conv(RuleNode& node) {
 
 /// Weights [C, M/groups, k...].
 void conv_transpose(RuleNode& node) {
-  const int weight = node.weight(1);
-  if (weight == graph::Index::kNone) return node.freeze_all(kComputed);
-  const auto& x = node.in(0);
-  const auto& w = node.in(1);
-  const auto& y = node.out();
-  if (x.size() < 3 || w.size() != x.size() || y.size() != x.size() || x[1].is_open())
-    return node.freeze_all("has shapes that do not fit");
-  const auto groups = node.attribute("group", 1);
-  node.tie(x[0], y[0]);
-  for (const auto* axes : {&x, &w, &y}) freeze_spatial(node, *axes);
+  const auto opened = open_convolution(node);
+  if (!opened) return;
+  const auto& [weight, x, w, y, groups] = *opened;
   node.tie(x[1], w[0]);
-  tie_bias(node, 2, y[1]);
   if (is_depthwise(node.proto(), x[1].size)) {
     node.freeze(w[1], "makes several channels of each");
     return tie_depthwise(node, x[1], y[1]);

@@ -15,8 +15,6 @@ namespace {
 
 using graph::Index;
 
-constexpr std::uint64_t kMemoryMax = std::uint64_t{512} << 20;
-
 /// The mean of each channel (axis 1) over samples.
 struct ChannelMeans {
   std::vector<double> sums;
@@ -43,16 +41,9 @@ using MeansMap = std::unordered_map<std::string, ChannelMeans>;
 Result<MeansMap> measure(infer::Runtime& runtime, const graph::Model& model,
                          std::span<const std::string> values, const Samples& samples) {
   MeansMap means;
-  SELVAGE_TRY(const auto first, samples.get(0));
-  SELVAGE_TRY(const auto groups, group_values(runtime, model, values, first, kMemoryMax));
-  for (const auto& group : groups) {
-    SELVAGE_TRY(auto exposed, ExposedModel::create(runtime, model, group));
-    for (std::size_t i = 0; i < samples.count; ++i) {
-      SELVAGE_TRY(const auto tensors, samples.get(i));
-      SELVAGE_RETURN_IF_ERROR(exposed.run(tensors));
-      for (std::size_t k = 0; k < group.size(); ++k) means[group[k]].add(exposed.value(k));
-    }
-  }
+  SELVAGE_RETURN_IF_ERROR(for_each_value(
+      runtime, model, values, samples,
+      [&](const std::string& name, const TensorView& value) { means[name].add(value); }));
   return means;
 }
 

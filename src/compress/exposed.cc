@@ -12,6 +12,7 @@ namespace selvage::compress {
 namespace {
 
 constexpr int kThreadsMax = 256;
+constexpr std::uint64_t kVisitMemoryMax = std::uint64_t{512} << 20;
 
 Result<void> check_count(const infer::Session& session, std::span<const Tensor> tensors) {
   if (tensors.size() == session.inputs().size()) return {};
@@ -121,6 +122,22 @@ Result<void> ExposedModel::run(std::span<const Tensor> inputs) {
 TensorView ExposedModel::value(std::size_t index) const {
   const auto& place = places_[index];
   return place.is_input ? inputs_[place.index].view() : binding_->output(place.index);
+}
+
+Result<void> for_each_value(infer::Runtime& runtime, const graph::Model& model,
+                            std::span<const std::string> values, const Samples& samples,
+                            const VisitValue& visit) {
+  SELVAGE_TRY(const auto first, samples.get(0));
+  SELVAGE_TRY(const auto groups, group_values(runtime, model, values, first, kVisitMemoryMax));
+  for (const auto& group : groups) {
+    SELVAGE_TRY(auto exposed, ExposedModel::create(runtime, model, group));
+    for (std::size_t i = 0; i < samples.count; ++i) {
+      SELVAGE_TRY(const auto tensors, samples.get(i));
+      SELVAGE_RETURN_IF_ERROR(exposed.run(tensors));
+      for (std::size_t k = 0; k < group.size(); ++k) visit(group[k], exposed.value(k));
+    }
+  }
+  return {};
 }
 
 }  // namespace selvage::compress

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -50,5 +51,13 @@ class ExposedModel {
   std::vector<Place> places_;
   std::span<const Tensor> inputs_;
 };
+
+using VisitValue = std::function<void(const std::string& name, const TensorView& value)>;
+/// Runs every sample and visits each of `values` after each run, groups as group_values() makes
+/// them of half a gigabyte: all runs of one group come before those of the next. Names that
+/// group_values() leaves out are not visited. `samples` has at least one.
+[[nodiscard]] Result<void> for_each_value(infer::Runtime& runtime, const graph::Model& model,
+                                          std::span<const std::string> values,
+                                          const Samples& samples, const VisitValue& visit);
 
 }  // namespace selvage::compress

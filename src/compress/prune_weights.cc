@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -118,9 +119,33 @@ Result<std::uint64_t> count_to_prune(const PruneWeightsOptions& options, std::ui
   return count;
 }
 
-/// A number for each unpruned weight, the smallest of which go first: magnitudes, or torch.rand()
-/// turned round. NaN counts as larger than any number, as in torch.topk(). Numbers are made twice,
-/// so that they need not be kept once the threshold is known.
+/// The `count`-th smallest of `keys`, from 1, and how many are below it. By counting the upper
+/// halves and then the lower ones: nothing to predict, nothing to move.
+struct NthKey {
+  std::uint32_t key = 0;
+  std::uint64_t below = 0;
+};
+NthKey nth_key(std::span<const std::uint32_t> keys, std::uint64_t count) {
+  NthKey nth;
+  std::vector<std::uint64_t> counts(1u << 16);
+  const auto find = [&](int shift) {
+    std::uint32_t half = 0;
+    for (; nth.below + counts[half] < count; ++half) nth.below += counts[half];
+    nth.key |= half << shift;
+  };
+  for (const auto key : keys) ++counts[key >> 16];
+  find(16);
+  std::ranges::fill(counts, 0);
+  for (const auto key : keys)
+    if (key >> 16 == nth.key >> 16) ++counts[key & 0xFFFFu];
+  find(0);
+  return nth;
+}
+
+/// A number for each unpruned weight, the smallest of which go first: the bits of magnitudes, which
+/// are in the order of the magnitudes, or torch.rand() turned round. NaN counts as infinity, so
+/// that it goes last, as in torch.topk(). Numbers are made twice, so that they need not be kept
+/// once the threshold is known.
 class Ranking {
  public:
   explicit Ranking(const PruneWeightsOptions& options)
@@ -131,7 +156,7 @@ class Ranking {
   void begin() {
     keys_.clear();
     replay_ = engine_;
-    threshold_ = -INFINITY;
+    threshold_ = 0;
     ties_ = 0;
   }
   void add(std::span<const float> values) {
@@ -146,19 +171,16 @@ class Ranking {
     if (count == 0) {
       engine_ = replay_;  // torch draws no numbers for a tensor that keeps everything.
     } else {
-      const auto nth = keys_.begin() + static_cast<std::ptrdiff_t>(count - 1);
-      std::ranges::nth_element(keys_, nth);
-      threshold_ = *nth;
-      const auto below =
-          std::count_if(keys_.begin(), nth, [this](float key) { return key < threshold_; });
-      ties_ = count - static_cast<std::uint64_t>(below);
+      const auto nth = nth_key(keys_, count);
+      threshold_ = nth.key;
+      ties_ = count - nth.below;
     }
     keys_ = {};
   }
   /// Whether a weight goes. Asked for each that was added, in the same order.
   bool goes(float value) {
     if (value == 0) return false;
-    const float key = key_of(value, replay_);
+    const auto key = key_of(value, replay_);
     if (key < threshold_) return true;
     if (key > threshold_ || ties_ == 0) return false;
     --ties_;
@@ -166,16 +188,17 @@ class Ranking {
   }
 
  private:
-  float key_of(float value, std::mt19937& engine) const {
+  std::uint32_t key_of(float value, std::mt19937& engine) const {
     // torch draws 24 bits of each number of its Mersenne Twister.
-    if (is_random_) return -static_cast<float>(engine() & 0xFF'FFFFu);
-    return std::isnan(value) ? INFINITY : std::abs(value);
+    constexpr std::uint32_t kDrawn = 0xFF'FFFF;
+    if (is_random_) return kDrawn - (static_cast<std::uint32_t>(engine()) & kDrawn);
+    return std::bit_cast<std::uint32_t>(std::isnan(value) ? INFINITY : std::abs(value));
   }
 
   bool is_random_;
   std::mt19937 engine_, replay_;
-  std::vector<float> keys_;
-  float threshold_ = -INFINITY;
+  std::vector<std::uint32_t> keys_;
+  std::uint32_t threshold_ = 0;
   std::uint64_t ties_ = 0;
 };
 
@@ -191,9 +214,11 @@ class WeightPruner {
     }
     Ranking ranking(options_);
     if (options_.is_global) return prune_together(weights, ranking);
-    // All counts first: a wrong one must leave the model as it is.
+    // All amounts first: a wrong one must leave the model as it is.
+    const bool is_count = std::holds_alternative<std::uint64_t>(options_.amount);
     for (const auto& weight : weights) {
-      SELVAGE_TRY(const auto unpruned, count_unpruned(weight.tensor));
+      SELVAGE_TRY(const auto unpruned,
+                  is_count ? count_unpruned(weight.tensor) : Result<std::uint64_t>(0));
       SELVAGE_RETURN_IF_ERROR(count_to_prune(options_, unpruned, name_of(weight)));
     }
     for (const auto& weight : weights) {

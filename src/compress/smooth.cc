@@ -17,8 +17,6 @@ namespace {
 
 using graph::Index;
 
-constexpr std::uint64_t kMemoryMax = std::uint64_t{512} << 20;
-
 /// A weight [inputs, outputs] (or the other way round) behind an activation.
 struct Product {
   int node = 0;
@@ -52,26 +50,17 @@ using Magnitudes = std::unordered_map<std::string, std::vector<float>>;
 Result<Magnitudes> measure(infer::Runtime& runtime, const graph::Model& model,
                            std::span<const std::string> values, const Samples& samples) {
   Magnitudes found;
-  SELVAGE_TRY(const auto first, samples.get(0));
-  SELVAGE_TRY(const auto groups, group_values(runtime, model, values, first, kMemoryMax));
-  for (const auto& group : groups) {
-    SELVAGE_TRY(auto exposed, ExposedModel::create(runtime, model, group));
-    for (std::size_t i = 0; i < samples.count; ++i) {
-      SELVAGE_TRY(const auto tensors, samples.get(i));
-      SELVAGE_RETURN_IF_ERROR(exposed.run(tensors));
-      for (std::size_t k = 0; k < group.size(); ++k) {
-        const auto tensor = exposed.value(k);
-        if (tensor.shape.empty()) continue;
-        const auto elements = tensor.as<float>();
-        auto& largest = found[group[k]];
-        largest.resize(static_cast<std::size_t>(tensor.shape.back()));
-        for (std::size_t e = 0; e < elements.size(); ++e) {
-          auto& channel = largest[e % largest.size()];
-          channel = std::max(channel, std::abs(elements[e]));
-        }
-      }
+  const auto note = [&](const std::string& name, const TensorView& tensor) {
+    if (tensor.shape.empty()) return;
+    const auto elements = tensor.as<float>();
+    auto& largest = found[name];
+    largest.resize(static_cast<std::size_t>(tensor.shape.back()));
+    for (std::size_t e = 0; e < elements.size(); ++e) {
+      auto& channel = largest[e % largest.size()];
+      channel = std::max(channel, std::abs(elements[e]));
     }
-  }
+  };
+  SELVAGE_RETURN_IF_ERROR(for_each_value(runtime, model, values, samples, note));
   return found;
 }
 
