@@ -25,6 +25,9 @@ std::unexpected<Error> refuse(const std::filesystem::path& path, const std::stri
 }  // namespace
 
 Result<DrawTarget> DrawTarget::create(const std::filesystem::path& path) {
+  if (path.empty())
+    return fail(ErrorCode::kInvalidArgument,
+                "--draw names no file: give a .png, a .jpg or a folder/");
   std::error_code ignored;
   if (path.filename().empty() || std::filesystem::is_directory(path, ignored))
     return DrawTarget(path, true);

@@ -8,6 +8,7 @@
 #include "cli/input_source.h"
 #include "cli/scratch_folder.h"
 #include "cli/text.h"
+#include "infer/dataset_source.h"
 #include "media/array.h"
 #include "media/picture.h"
 #include "media/sound.h"
@@ -100,29 +101,9 @@ class SoundFile final : public OneSampleFile<media::Sound> {
 // --- Arrays
 // ---------------------------------------------------------------------------------------
 
-DataType data_type_of(media::ArrayElement element) {
-  switch (element) {
-    case media::ArrayElement::kBool: return DataType::kBool;
-    case media::ArrayElement::kInt8: return DataType::kInt8;
-    case media::ArrayElement::kInt16: return DataType::kInt16;
-    case media::ArrayElement::kInt32: return DataType::kInt32;
-    case media::ArrayElement::kInt64: return DataType::kInt64;
-    case media::ArrayElement::kUint8: return DataType::kUint8;
-    case media::ArrayElement::kUint16: return DataType::kUint16;
-    case media::ArrayElement::kUint32: return DataType::kUint32;
-    case media::ArrayElement::kUint64: return DataType::kUint64;
-    case media::ArrayElement::kFloat16: return DataType::kFloat16;
-    case media::ArrayElement::kFloat32: return DataType::kFloat32;
-    case media::ArrayElement::kFloat64: return DataType::kFloat64;
-    case media::ArrayElement::kComplex64: return DataType::kComplex64;
-    case media::ArrayElement::kComplex128: return DataType::kComplex128;
-  }
-  return DataType::kUndefined;
-}
-
 /// The array as the input's type. NumPy's default, float64, becomes float32 where that is asked.
 Result<Tensor> tensor_for(const infer::ValueInfo& input, const media::Array& array) {
-  const auto type = data_type_of(array.element);
+  const auto type = infer::tensor_type(array.element);
   const bool narrow = type == DataType::kFloat64 && input.type == DataType::kFloat32;
   if (type != input.type && !narrow)
     return fail(ErrorCode::kInvalidArgument, "input '" + input.name + "' is " +

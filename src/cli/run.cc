@@ -27,7 +27,7 @@ using std::chrono::steady_clock;
 struct RunFlags {
   std::string model;
   std::vector<std::string> inputs;
-  std::string draw;
+  std::optional<std::string> draw;
   std::uint64_t limit = 0;
   SessionFlags session;
 };
@@ -154,8 +154,8 @@ class Runner {
 
  private:
   Result<void> prepare_drawing() {
-    if (flags_.draw.empty()) return {};
-    SELVAGE_TRY(auto target, DrawTarget::create(flags_.draw));
+    if (!flags_.draw) return {};
+    SELVAGE_TRY(auto target, DrawTarget::create(*flags_.draw));
     draw_.emplace(std::move(target));
     return flags_.inputs.size() > 1 ? draw_->expect_several() : Result<void>();
   }

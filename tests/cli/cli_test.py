@@ -278,6 +278,7 @@ class RunTest(Case):
         gif, one, folder = (self.folder / name for name in ("out.gif", "one.png", "out.d"))
         error = self.fails(1, "run", self.colours(), red, "--draw", gif)
         self.assertIn("written as .png or .jpg", error)
+        self.assertIn("--draw names no file", self.fails(1, "run", self.colours(), red, "--draw", ""))
         error = self.fails(1, "run", self.colours(), red, red, "--draw", one)
         self.assertIn("one file cannot hold several pictures; name a folder, such as one/", error)
         error = self.fails(1, "run", self.matmul(), table, "--draw", one)
