@@ -23,6 +23,10 @@ class Attributes final : public OperatorAttributes {
       return {};
     return values;
   }
+  float number(const char* name, float otherwise) const override {
+    float value = otherwise;
+    return to_result(api().KernelInfoGetAttribute_float(info_, name, &value)) ? value : otherwise;
+  }
 
  private:
   const OrtKernelInfo* info_;
@@ -32,6 +36,10 @@ class Call final : public OperatorCall {
  public:
   explicit Call(OrtKernelContext* context) : context_(context) {}
 
+  std::size_t input_count() const override {
+    std::size_t count = 0;
+    return to_result(api().KernelContext_GetInputCount(context_, &count)) ? count : 0;
+  }
   Result<Input> input(std::size_t index) override {
     const OrtValue* value = nullptr;
     SELVAGE_RETURN_IF_ERROR(to_result(api().KernelContext_GetInput(context_, index, &value)));

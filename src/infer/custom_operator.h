@@ -23,6 +23,7 @@ class OperatorAttributes {
   virtual ~OperatorAttributes() = default;
   /// Empty where the node has no such attribute.
   [[nodiscard]] virtual std::vector<std::int64_t> integers(const char* name) const = 0;
+  [[nodiscard]] virtual float number(const char* name, float otherwise) const = 0;
 };
 
 /// One call of a kernel. Spans are valid during the call.
@@ -33,6 +34,7 @@ class OperatorCall {
     std::span<const float> values;
   };
   virtual ~OperatorCall() = default;
+  [[nodiscard]] virtual std::size_t input_count() const = 0;
   [[nodiscard]] virtual Result<Input> input(std::size_t index) = 0;
   /// Makes the output; its elements are not initialised.
   [[nodiscard]] virtual Result<std::span<float>> output(std::size_t index, const Shape& shape) = 0;

@@ -1,22 +1,9 @@
 #include "learn/conv_loops.h"
 
-#include <utility>
-
-#define SELVAGE_INLINE [[gnu::always_inline]] inline
-#if defined(__clang__)
-#define SELVAGE_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define SELVAGE_UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "learn/vector_lanes.h"
 
 namespace selvage::learn {
 namespace {
-
-/// A vector that may lie at any float.
-template <std::size_t kFloats>
-struct Lanes {
-  typedef float Type __attribute__((vector_size(kFloats * sizeof(float)), aligned(4), may_alias));
-};
 
 template <std::size_t kFloats, std::size_t kRows, std::size_t kVectors>
 SELVAGE_INLINE void conv_tile(const ConvBlock& b, std::size_t q) {
@@ -58,29 +45,6 @@ SELVAGE_INLINE void conv_block(const ConvBlock& b) {
   for (; q + kTile <= b.count; q += kTile) conv_tile<kFloats, kRows, kVectors>(b, q);
   for (; q < b.count; q += kFloats) conv_tile<kFloats, kRows, 1>(b, q);
 }
-
-/// The sum of a vector's elements, halves onto halves: a chain of single additions would take as
-/// long as a small plane.
-template <std::size_t kFloats>
-struct Total {
-  using V = typename Lanes<kFloats>::Type;
-  template <std::size_t... kIndex>
-  SELVAGE_INLINE static float fold(const V& v, std::index_sequence<kIndex...>) {
-    const typename Lanes<kFloats / 2>::Type half =
-        __builtin_shufflevector(v, v, kIndex...) +
-        __builtin_shufflevector(v, v, (kIndex + kFloats / 2)...);
-    return Total<kFloats / 2>::of(half);
-  }
-  SELVAGE_INLINE static float of(const V& v) {
-    return fold(v, std::make_index_sequence<kFloats / 2>());
-  }
-};
-template <>
-struct Total<4> {
-  SELVAGE_INLINE static float of(const typename Lanes<4>::Type& v) {
-    return (v[0] + v[2]) + (v[1] + v[3]);
-  }
-};
 
 template <std::size_t kFloats, std::size_t kRows, std::size_t kColumns>
 SELVAGE_INLINE void dot_block(const DotBlock& b) {
@@ -153,11 +117,8 @@ struct Base {
 
 const ConvLoops& conv_loops() {
 #if defined(__x86_64__)
-  static const bool has_avx512 = __builtin_cpu_supports("avx512f") != 0;
-  static const bool has_avx2 =
-      __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
-  if (has_avx512) return Avx512::kLoops;
-  if (has_avx2) return Avx2::kLoops;
+  if (instructions() == Instructions::kAvx512) return Avx512::kLoops;
+  if (instructions() == Instructions::kAvx2) return Avx2::kLoops;
 #endif
   return Base::kLoops;
 }

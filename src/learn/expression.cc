@@ -193,9 +193,17 @@ std::vector<Expression> GraphBuilder::node(std::string_view op, std::span<const 
 
 Expression GraphBuilder::own_node(std::string_view op, std::initializer_list<Expression> inputs,
                                   ValueType output, const Attributes& attributes) {
-  const auto result = node(op, inputs, std::move(output), attributes);
+  return own_nodes(op, inputs, {std::move(output)}, attributes).front();
+}
+
+std::vector<Expression> GraphBuilder::own_nodes(std::string_view op,
+                                                std::initializer_list<Expression> inputs,
+                                                std::initializer_list<ValueType> outputs,
+                                                const Attributes& attributes) {
+  const auto results = node(op, std::span(inputs.begin(), inputs.size()),
+                            std::span(outputs.begin(), outputs.size()), attributes);
   graph_.mutable_node(graph_.node_size() - 1)->set_domain(std::string(infer::kOperatorDomain));
-  return result;
+  return results;
 }
 
 Expression GraphBuilder::named(Expression value, std::string name) {

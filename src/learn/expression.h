@@ -104,8 +104,14 @@ class GraphBuilder {
   /// A node of our own domain (kernels.h). Only where own_operators() allows it.
   Expression own_node(std::string_view op, std::initializer_list<Expression> inputs,
                       ValueType output, const Attributes& attributes = {});
+  std::vector<Expression> own_nodes(std::string_view op, std::initializer_list<Expression> inputs,
+                                    std::initializer_list<ValueType> outputs,
+                                    const Attributes& attributes = {});
   [[nodiscard]] bool own_operators() const { return own_operators_; }
   void allow_own_operators(bool allowed) { own_operators_ = allowed; }
+  /// Whether gradients shall compute what is cheap anew instead of keeping it.
+  [[nodiscard]] bool recomputes() const { return recomputes_; }
+  void recompute_activations(bool wanted) { recomputes_ = wanted; }
   /// Identity under a name of the caller's choice.
   Expression named(Expression value, std::string name);
 
@@ -119,7 +125,7 @@ class GraphBuilder {
 
   onnx::GraphProto& graph_;
   ValueTypes types_;
-  bool own_operators_ = false;
+  bool own_operators_ = false, recomputes_ = false;
   std::string prefix_;
   std::uint64_t counter_ = 0;
   std::unordered_map<std::string, std::string> constants_;  ///< By type, shape and bytes.

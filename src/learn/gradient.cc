@@ -59,13 +59,16 @@ bool is_known(const onnx::NodeProto& node) {
   if (node.domain() == "com.microsoft")
     return node.op_type() == "QuantizeLinear" || node.op_type() == "DequantizeLinear";
   return node.domain().empty() || node.domain() == "ai.onnx" ||
-         node.domain() == infer::kOperatorDomain;  // Of these only Conv is in a forward graph.
+         node.domain() == infer::kOperatorDomain;
 }
 
 class Differentiator {
  public:
   Differentiator(GraphBuilder& builder, std::span<const std::string> values)
-      : builder_(builder), graph_(builder.graph()), count_(builder.graph().node_size()) {
+      : builder_(builder),
+        graph_(builder.graph()),
+        count_(builder.graph().node_size()),
+        recomputation_(builder) {
     for (const auto& value : values) mark(value, -1);
     for (int i = 0; i < count_; ++i) spread(i);
   }
@@ -135,7 +138,7 @@ class Differentiator {
     for (const auto& input : node.input())
       if (is_wanted(input)) consumer_.try_emplace(input, index);
     builder_.set_prefix("gradient/" + (node.name().empty() ? node.output(0) : node.name()));
-    NodeGradient gradient(builder_, node, gradients_, wanted_);
+    NodeGradient gradient(builder_, node, gradients_, wanted_, recomputation_);
     return rule->second(gradient);
   }
 
@@ -177,6 +180,7 @@ class Differentiator {
   GraphBuilder& builder_;
   onnx::GraphProto& graph_;
   const int count_;  ///< Nodes of the forward graph.
+  Recomputation recomputation_;
   NodeGradient::Names wanted_;
   NodeGradient::Gradients gradients_;
   std::unordered_map<std::string, int> producer_;  ///< Of wanted values; -1 for the given ones.
@@ -184,6 +188,34 @@ class Differentiator {
 };
 
 }  // namespace
+
+Recomputation::Recomputation(GraphBuilder& builder) : builder_(builder) {
+  if (!builder.recomputes()) return;
+  for (int i = 0; i < builder.graph().node_size(); ++i) {
+    const auto& node = builder.graph().node(i);
+    if (node.domain() == infer::kOperatorDomain && node.op_type() == "BatchNorm")
+      norms_.emplace(node.output(0), i);
+  }
+}
+
+Expression Recomputation::of(Expression value) {
+  const auto found = norms_.find(value.name());
+  if (found == norms_.end()) return value;
+  auto& copy = copies_[value.name()];
+  if (copy) return copy;
+  const auto& node = builder_.graph().node(found->second);
+  const auto part = [&](const std::string& name) { return builder_.value(name); };
+  copy = builder_.own_node("BatchNormReplay",
+                           {part(node.input(0)), part(node.input(1)), part(node.input(2)),
+                            part(node.output(1)), part(node.output(2))},
+                           {value.type(), value.shape()}, norm_attributes(node));
+  return copy;
+}
+
+Expression NodeGradient::elements_of_x(int index) const {
+  const auto value = x(index);
+  return value ? recomputation_.of(value) : value;
+}
 
 Expression NodeGradient::dy(int index) const {
   if (index >= node_.output_size()) return {};

@@ -80,7 +80,9 @@ Expression turned_conv(const Window& window, Expression dy, Expression w, const 
 Expression input_gradient(const Window& window, Expression dy, Expression w, const Shape& x) {
   if (uses_own(window, dy))
     return dy.builder().own_node("ConvInputGradient", {dy, w}, {dy.type(), x},
-                                 {{"pads", window.pads()}});
+                                 {{"pads", window.pads()},
+                                  {"strides", window.strides},
+                                  {"input_size", std::vector<std::int64_t>{x[2], x[3]}}});
   if (fits_turned(window, w, x)) return turned_conv(window, dy, w, x);
   auto attributes = attributes_of(window);
   std::vector<std::int64_t> output_padding;
@@ -196,7 +198,9 @@ Expression weight_gradient_of_points(const Window& window, Expression x, Express
 Expression weight_gradient(const Window& window, Expression x, Expression dy, const Shape& w) {
   if (uses_own(window, x))
     return x.builder().own_node("ConvWeightGradient", {x, dy}, {x.type(), w},
-                                {{"pads", window.pads()}});
+                                {{"pads", window.pads()},
+                                 {"strides", window.strides},
+                                 {"kernel_shape", std::vector<std::int64_t>{w[2], w[3]}}});
   const bool is_float = x.type() == DataType::kFloat32;
   if (window.group != 1 || !is_float) return weight_gradient_by_conv(window, x, dy, w);
   const bool is_point = std::ranges::all_of(window.kernel, [](auto size) { return size == 1; });
@@ -225,7 +229,10 @@ Result<void> conv(NodeGradient& n) {
     x = lifted(x), w = lifted(w), dy = lifted(dy);
   }
   if (n.wants(0)) n.add(0, reshape(input_gradient(window, dy, w, x.shape()), n.x(0).shape()));
-  if (n.wants(1)) n.add(1, reshape(weight_gradient(window, x, dy, w.shape()), n.x(1).shape()));
+  if (n.wants(1)) {
+    const auto kept = reshape(n.elements_of_x(0), x.shape());
+    n.add(1, reshape(weight_gradient(window, kept, dy, w.shape()), n.x(1).shape()));
+  }
   if (n.wants(2)) n.add(2, channel_sum(dy));
   return {};
 }

@@ -77,9 +77,6 @@ Expression d_sigmoid(NodeGradient& n) {
 Expression d_tanh(NodeGradient& n) {
   return 1.0 - n.y() * n.y();
 }
-Expression d_relu(NodeGradient& n) {
-  return positive(n.y());  // Measured: Mul with a Cast mask is faster than Where.
-}
 Expression d_softplus(NodeGradient& n) {
   return unary("Sigmoid", n.x());
 }
@@ -153,6 +150,23 @@ Result<void> neg(NodeGradient& n) {
 }
 Result<void> cast_rule(NodeGradient& n) {
   n.add(0, cast(n.dy(), n.x().type()));
+  return {};
+}
+
+bool uses_own(NodeGradient& n) {
+  return n.builder().own_operators() && n.x().type() == DataType::kFloat32;
+}
+/// dy where `value` is within limits.
+Expression limited(Expression value, Expression dy, const Attributes& limits) {
+  return value.builder().own_node("LimitGradient", {value, dy}, {dy.type(), dy.shape()}, limits);
+}
+
+Result<void> relu(NodeGradient& n) {
+  if (uses_own(n)) {
+    n.add(0, limited(n.y(), n.dy(), {{"floor", 0.0f}, {"open", std::vector<std::int64_t>{1}}}));
+  } else {
+    n.add(0, n.dy() * positive(n.y()));  // Measured: Mul with a Cast mask is faster than Where.
+  }
   return {};
 }
 
@@ -278,7 +292,7 @@ constexpr RuleEntry kRules[] = {
     {"Erf", from_derivative<d_erf>},
     {"Sigmoid", from_derivative<d_sigmoid>},
     {"Tanh", from_derivative<d_tanh>},
-    {"Relu", from_derivative<d_relu>},
+    {"Relu", relu},
     {"Softplus", from_derivative<d_softplus>},
     {"Softsign", from_derivative<d_softsign>},
     {"HardSigmoid", from_derivative<d_hard_sigmoid>},

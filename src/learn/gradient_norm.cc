@@ -106,6 +106,28 @@ Result<void> batch_norm(NodeGradient& n) {
   return {};
 }
 
+/// Our own, with the addition and the limits behind it (kernels.h).
+Result<void> own_batch_norm(NodeGradient& n) {
+  if (n.dy(1) || n.dy(2)) return n.refuse("the loss depends on its running statistics");
+  auto attributes = norm_attributes(n.node());
+  auto dy = n.dy();
+  if (n.input_count() > 3) {
+    const bool is_limited = find_attribute(n.node(), "floor") != nullptr;
+    // Only the result tells where the sum was within the limits.
+    if (is_limited)
+      dy = n.builder().own_node("LimitGradient", {n.y(), dy}, {dy.type(), dy.shape()}, attributes);
+    n.add(3, dy);
+    attributes.resize(1);
+  }
+  const auto x = n.x(), scale = n.x(1), bias = n.x(2);
+  const auto gradients = n.builder().own_nodes(
+      "BatchNormGradient", {x, dy, scale, bias, n.y(1), n.y(2)},
+      {{x.type(), x.shape()}, {scale.type(), scale.shape()}, {bias.type(), bias.shape()}},
+      attributes);
+  for (int i = 0; i < 3; ++i) n.add(i, gradients[static_cast<std::size_t>(i)]);
+  return {};
+}
+
 Result<void> layer_norm(NodeGradient& n) {
   const auto x = n.x(), scale = n.x(1), dy = n.dy();
   auto axis = int_attribute(n.node(), "axis", -1);
@@ -204,6 +226,7 @@ Result<void> lp_normalization(NodeGradient& n) {
 }
 
 constexpr RuleEntry kRules[] = {
+    {"BatchNorm", own_batch_norm},         {"BatchNormAdd", own_batch_norm},
     {"BatchNormalization", batch_norm},    {"LayerNormalization", layer_norm},
     {"RMSNormalization", rms_norm},        {"SimplifiedLayerNormalization", rms_norm},
     {"GroupNormalization", group_norm},    {"InstanceNormalization", instance_norm},
@@ -212,6 +235,16 @@ constexpr RuleEntry kRules[] = {
 };
 
 }  // namespace
+
+Attributes norm_attributes(const onnx::NodeProto& node) {
+  Attributes attributes{{"epsilon", float_attribute(node, "epsilon", 1e-5f)}};
+  for (const auto* name : {"floor", "ceiling"})
+    if (find_attribute(node, name) != nullptr)
+      attributes.emplace_back(name, float_attribute(node, name, 0));
+  if (const auto open = ints_attribute(node, "open"); !open.empty())
+    attributes.emplace_back("open", std::vector<std::int64_t>(open.begin(), open.end()));
+  return attributes;
+}
 
 std::span<const RuleEntry> norm_rules() {
   return kRules;

@@ -46,10 +46,11 @@ Result<void> max_pool(NodeGradient& n) {
   const auto window = window_of(n.node(), x.shape(), y.shape(), {});
   if (n.builder().own_operators() && uses_own(window, x)) {
     const bool is_line = window.rank() == 1;
+    const auto kept = n.elements_of_x();
     const auto w = is_line ? window.lifted() : window;
     const auto lift = [&](Expression v) { return is_line ? unsqueeze(v, 2) : v; };
     const auto dx = n.builder().own_node(
-        "MaxPoolGradient", {lift(x), lift(y), lift(dy)}, {x.type(), lift(x).shape()},
+        "MaxPoolGradient", {lift(kept), lift(y), lift(dy)}, {x.type(), lift(kept).shape()},
         {{"kernel_shape", w.kernel}, {"strides", w.strides}, {"pads", w.pads()}});
     n.add(0, reshape(dx, x.shape()));
     return {};

@@ -22,6 +22,23 @@ using graph::int_attribute;
 using graph::ints_attribute;
 using graph::string_attribute;
 
+/// Computes values of the forward pass anew, once, for the backward pass, so that they need not
+/// live in between. Only of our own BatchNorm (kernels.h): its input lives on for its own gradient
+/// anyway, and the runtime does not merge what is computed twice by operators that it does not
+/// know.
+class Recomputation {
+ public:
+  /// Of the nodes that the builder's graph has now.
+  explicit Recomputation(GraphBuilder& builder);
+  /// The value itself or a copy of it.
+  [[nodiscard]] Expression of(Expression value);
+
+ private:
+  GraphBuilder& builder_;
+  std::unordered_map<std::string, int> norms_;  ///< By what they give; indices of nodes.
+  std::unordered_map<std::string, Expression> copies_;
+};
+
 /// A node of the forward graph while its gradient is formed.
 class NodeGradient {
  public:
@@ -29,8 +46,12 @@ class NodeGradient {
   using Names = std::unordered_set<std::string>;
 
   NodeGradient(GraphBuilder& builder, onnx::NodeProto& node, Gradients& gradients,
-               const Names& wanted)
-      : builder_(builder), node_(node), gradients_(gradients), wanted_(wanted) {}
+               const Names& wanted, Recomputation& recomputation)
+      : builder_(builder),
+        node_(node),
+        gradients_(gradients),
+        wanted_(wanted),
+        recomputation_(recomputation) {}
 
   [[nodiscard]] GraphBuilder& builder() { return builder_; }
   [[nodiscard]] const onnx::NodeProto& node() const { return node_; }
@@ -41,6 +62,8 @@ class NodeGradient {
   [[nodiscard]] Expression x(int index = 0) const {
     return index < node_.input_size() ? builder_.value(node_.input(index)) : Expression();
   }
+  /// x(index) for a gradient that needs its elements: computed anew where that saves memory.
+  [[nodiscard]] Expression elements_of_x(int index = 0) const;
   [[nodiscard]] Expression y(int index = 0) const {
     return index < node_.output_size() ? builder_.value(node_.output(index)) : Expression();
   }
@@ -65,6 +88,7 @@ class NodeGradient {
   onnx::NodeProto& node_;
   Gradients& gradients_;
   const Names& wanted_;
+  Recomputation& recomputation_;
 };
 
 using Rule = Result<void> (*)(NodeGradient& n);
@@ -72,6 +96,9 @@ struct RuleEntry {
   std::string_view op;
   Rule rule;
 };
+
+/// What of a node of ours says how it limits its values (kernels.h), and its epsilon.
+[[nodiscard]] Attributes norm_attributes(const onnx::NodeProto& node);
 
 /// By family, each in its own gradient_*.cc.
 [[nodiscard]] std::span<const RuleEntry> elementwise_rules();

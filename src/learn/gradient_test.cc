@@ -13,8 +13,9 @@
 #include "graph/testing.h"
 #include "infer/session.h"
 #include "learn/kernels.h"
+#include "learn/own_operators.h"
 #include "learn/prepare.h"
-#include "learn/training_mode.h"
+#include "learn/vector_lanes.h"
 
 namespace selvage::learn {
 namespace {
@@ -76,7 +77,7 @@ class Differentiated {
                                                         std::span<const std::string> wanted,
                                                         bool own_operators) {
     SELVAGE_TRY(auto prepared, prepare(runtime(), model, {}));
-    if (own_operators) use_own_convolutions(prepared, {wanted.begin(), wanted.end()});
+    if (own_operators) use_own_operators(prepared, {wanted.begin(), wanted.end()});
     auto result = std::make_unique<Differentiated>();
     auto& proto = prepared.model.proto();
     GraphBuilder builder(*proto.mutable_graph(), prepared.types);
@@ -185,6 +186,47 @@ TEST_P(GradientTest, EqualsCentralDifferences) {
 class OwnOperatorTest : public testing::TestWithParam<Case> {};
 TEST_P(OwnOperatorTest, EqualsCentralDifferences) {
   check(GetParam(), true);
+}
+
+/// y and the gradients of all inputs.
+std::vector<infer::Value> differentiated(const Case& c, bool own_operators) {
+  ModelBuilder builder;
+  std::vector<std::string> wanted;
+  std::vector<infer::Value> inputs;
+  std::mt19937_64 random(11);
+  for (std::size_t i = 0; i < c.inputs.size(); ++i) {
+    wanted.push_back("x" + std::to_string(i));
+    builder.input(wanted.back(), DataType::kFloat32, c.inputs[i]);
+    inputs.emplace_back(draw(c, c.inputs[i], random));
+  }
+  c.build(builder);
+  builder.proto().mutable_graph()->add_output()->set_name("y");
+  const auto model = Differentiated::create(builder.build(), wanted, own_operators);
+  EXPECT_TRUE(model) << model.error().message;
+  auto outputs = model ? (*model)->session->run(inputs) : std::unexpected(model.error());
+  EXPECT_TRUE(outputs) << outputs.error().message;
+  return outputs ? *std::move(outputs) : std::vector<infer::Value>();
+}
+
+/// In every form of them that this machine can run.
+class OwnKernelTest : public testing::TestWithParam<Case> {};
+TEST_P(OwnKernelTest, EqualsTheStandardOperators) {
+  const auto expected = differentiated(GetParam(), false);
+  for (const auto form : known_instructions()) {
+    SCOPED_TRACE(static_cast<int>(form));
+    const WithInstructions with(form);
+    const auto outputs = differentiated(GetParam(), true);
+    ASSERT_EQ(outputs.size(), expected.size());
+    for (std::size_t k = 0; k < outputs.size(); ++k) {
+      const auto want = std::get<Tensor>(expected[k]).as<float>();
+      const auto got = std::get<Tensor>(outputs[k]).as<float>();
+      ASSERT_EQ(got.size(), want.size());
+      const float largest = std::abs(
+          *std::ranges::max_element(want, {}, [](float value) { return std::abs(value); }));
+      for (std::size_t i = 0; i < got.size(); ++i)
+        ASSERT_NEAR(got[i], want[i], 2e-5F * (largest + 0.1F)) << "output " << k << ", " << i;
+    }
+  }
 }
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
@@ -406,6 +448,9 @@ std::vector<Case> convolutions() {
       conv("ConvDepthwiseStride", {2, 4, 6, 6}, {4, 1, 3, 3},
            {g(4), {"strides", Ints{2, 2}}, {"pads", Ints{1, 1, 1, 1}}}),
       conv("ConvMultiplier", {2, 3, 5, 5}, {6, 1, 3, 3}, {g(3)}),
+      conv("ConvStride2Rest", {2, 3, 8, 9}, {5, 3, 3, 2},
+           {{"strides", Ints{2, 3}}, {"pads", Ints{1, 0, 0, 1}}}),
+      conv("ConvStrideBeyondWindow", {2, 2, 9, 8}, {9, 2, 2, 1}, {{"strides", Ints{3, 2}}}),
       conv("ConvPoint", {2, 3, 4, 5}, {4, 3, 1, 1}, {}),
       conv("ConvPointStride", {2, 3, 5, 5}, {4, 3, 1, 1}, {{"strides", Ints{2, 2}}}),
       conv("ConvManyChannels", {2, 16, 5, 6}, {17, 16, 3, 3}, {{"pads", Ints{1, 1, 1, 1}}}),
@@ -431,6 +476,7 @@ std::vector<Case> convolutions() {
 }
 INSTANTIATE_TEST_SUITE_P(Convolutions, GradientTest, testing::ValuesIn(convolutions()), name_of);
 INSTANTIATE_TEST_SUITE_P(Convolutions, OwnOperatorTest, testing::ValuesIn(convolutions()), name_of);
+INSTANTIATE_TEST_SUITE_P(Convolutions, OwnKernelTest, testing::ValuesIn(convolutions()), name_of);
 
 Case pool(std::string name, std::string op, Shape x, ModelAttributes attributes,
           std::int64_t opset = 19) {
@@ -524,6 +570,39 @@ std::vector<Case> normalisations() {
 }
 INSTANTIATE_TEST_SUITE_P(Normalisations, GradientTest, testing::ValuesIn(normalisations()),
                          name_of);
+
+/// What our BatchNorm takes in: by the batch, then perhaps an addition, then perhaps a limit. Odd
+/// sizes, so that no run of floats is a whole number of vectors.
+std::vector<Case> limited_norms() {
+  const auto chain = [](std::string name, Shape x, bool adds, std::string limit) {
+    const Shape c{x[1]};
+    std::vector<Shape> inputs{x, c, c};
+    if (adds) inputs.push_back(x);
+    return Case{
+        .name = std::move(name), .inputs = std::move(inputs), .build = [=](ModelBuilder& b) {
+          const std::vector<float> ones(static_cast<std::size_t>(c[0]), 1);
+          b.initialiser("mean", c, ones).initialiser("var", c, ones);
+          const std::string norm = adds || !limit.empty() ? "normalised" : "y";
+          b.node("BatchNormalization", {"x0", "x1", "x2", "mean", "var"}, {norm, "m", "v"},
+                 {{"training_mode", std::int64_t{1}}, {"momentum", 0.0f}});
+          const std::string sum = limit.empty() ? "y" : "sum";
+          if (adds) b.node("Add", {"x3", norm}, {sum});
+          const auto& last = adds ? sum : norm;
+          if (limit == "Relu") b.node("Relu", {last}, {"y"});
+          if (limit == "Clip") {
+            const float low[] = {-0.3f}, high[] = {0.4f};
+            b.initialiser("low", {}, low).initialiser("high", {}, high);
+            b.node("Clip", {last, "low", "high"}, {"y"});
+          }
+        }};
+  };
+  return {
+      chain("Alone", {3, 2, 5, 7}, false, ""),    chain("Flat", {9, 3}, false, ""),
+      chain("Relu", {2, 3, 9, 9}, false, "Relu"), chain("Clip", {2, 3, 9, 9}, false, "Clip"),
+      chain("Add", {2, 3, 5, 5}, true, ""),       chain("AddRelu", {2, 3, 9, 9}, true, "Relu"),
+  };
+}
+INSTANTIATE_TEST_SUITE_P(LimitedNorms, OwnKernelTest, testing::ValuesIn(limited_norms()), name_of);
 
 std::vector<Case> reductions() {
   std::vector<Case> cases;

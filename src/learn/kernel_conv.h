@@ -1,4 +1,4 @@
-// Convolutions of stride 1 in two dimensions. Internal to src/learn; see
+// Convolutions in two dimensions. Internal to src/learn; see
 // kernels.h.
 #pragma once
 

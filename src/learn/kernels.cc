@@ -3,13 +3,21 @@
 #include <array>
 
 #include "learn/kernel_conv.h"
+#include "learn/kernel_norm.h"
 #include "learn/kernel_pool.h"
 
 namespace selvage::learn {
 
 std::span<const infer::CustomOperator* const> training_operators() {
-  static constexpr std::array kOperators{&kConvOperator, &kConvInputGradientOperator,
-                                         &kConvWeightGradientOperator, &kMaxPoolGradientOperator};
+  static constexpr std::array kOperators{&kConvOperator,
+                                         &kConvInputGradientOperator,
+                                         &kConvWeightGradientOperator,
+                                         &kBatchNormOperator,
+                                         &kBatchNormAddOperator,
+                                         &kBatchNormReplayOperator,
+                                         &kBatchNormGradientOperator,
+                                         &kLimitGradientOperator,
+                                         &kMaxPoolGradientOperator};
   return kOperators;
 }
 

@@ -1,13 +1,25 @@
-// Kernels of our own for what the runtime's standard operators do slowly in
-// training: stride-1 convolutions whose weights change with each step, their
-// gradients, and max pooling's. Nodes of the domain "selvage"; the standard
-// forms stay as the reference, and what leaves the trainer has none of these.
-// docs/gradients.md has the measurements.
+// Kernels of our own for what the runtime's standard operators do slowly in training: convolutions
+// whose weights change with each step, batch normalisation with what follows it, max pooling's
+// gradient. Nodes of the domain "selvage"; the standard forms stay as the reference, and what
+// leaves the trainer has none of these. docs/gradients.md has the measurements.
 //
-//   Conv(X [N,C,H,W], W [M,C,h,w], B [M]; pads) -> Y               stride 1, as
-//   ONNX's ConvInputGradient(dY, W; pads) -> dX                           of
-//   that Conv ConvWeightGradient(X, dY; pads) -> dW MaxPoolGradient(X, Y, dY;
-//   kernel_shape, strides, pads) -> dX   the first of equal maxima
+// Conv(X [N,C,H,W], W [M,C,h,w], B [M]; pads, strides) -> Y
+//     As ONNX's.
+// ConvInputGradient(dY, W; pads, strides, input_size) -> dX
+//     Of that Conv; input_size is H and W.
+// ConvWeightGradient(X, dY; pads, strides, kernel_shape) -> dW
+// BatchNorm(X [N,C,...], scale [C], bias [C]; epsilon, floor, ceiling, open) -> Y, mean, variance
+//     Normalised by the batch, then limited to floor .. ceiling: Relu or Clip. A gradient passes at
+//     the floor itself unless there is `open`.
+// BatchNormAdd(X, scale, bias, Z; ...) -> Y, mean, variance
+//     Z is added before the limits.
+// BatchNormReplay(X, scale, bias, mean, variance; ...) -> Y
+//     What BatchNorm gave, again.
+// BatchNormGradient(X, dY, scale, bias, mean, variance; ...) -> dX, dscale, dbias
+// LimitGradient(X, dY; floor, ceiling, open) -> dX
+//     dY where X is within the limits, 0 elsewhere.
+// MaxPoolGradient(X, Y, dY; kernel_shape, strides, pads) -> dX
+//     The first of equal maxima gets it.
 //
 // Results do not depend on the number of threads.
 #pragma once

@@ -10,6 +10,7 @@
 #include "learn/lora.h"
 #include "learn/name_pattern.h"
 #include "learn/optimizer_graph.h"
+#include "learn/own_operators.h"
 #include "learn/parameters.h"
 #include "learn/prepare.h"
 #include "learn/training_mode.h"
@@ -361,11 +362,12 @@ Result<TrainingGraph> StepBuilder::run(std::span<const std::string> candidates) 
   if (options_.freeze_statistics) moving.clear();
   SELVAGE_TRY(mode_, enter_training_mode(prepared_, moving));
   const bool own = !options_.standard_operators;
-  if (own) use_own_convolutions(prepared_, Names(parameters_.begin(), parameters_.end()));
+  if (own) use_own_operators(prepared_, Names(parameters_.begin(), parameters_.end()));
   auto& proto = prepared_.model.proto();
   {
     GraphBuilder builder(*proto.mutable_graph(), prepared_.types);
     builder.allow_own_operators(own);
+    builder.recompute_activations(own && options_.recompute);
     SELVAGE_RETURN_IF_ERROR(add_step(builder));
     finish();
   }

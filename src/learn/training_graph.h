@@ -49,8 +49,12 @@ struct TrainingGraphOptions {
   /// One update is made of the mean gradient of this many batches.
   std::int64_t accumulate = 1;
   /// Only ONNX's own operators in the graph, so that any runtime can run it. Otherwise a
-  /// TrainingSession runs convolutions and max pooling with kernels of ours (kernels.h).
+  /// TrainingSession runs convolutions, batch normalisation and max pooling with kernels of ours
+  /// (kernels.h).
   bool standard_operators = false;
+  /// The backward pass computes normalised activations anew instead of keeping them: less memory
+  /// for some more time, and the same bits. Only with kernels of ours.
+  bool recompute = false;
   /// Of Dropout: the same seed and the same step drop the same.
   std::uint64_t seed = 0;
 };

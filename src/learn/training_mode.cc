@@ -9,8 +9,6 @@
 #include "graph/attributes.h"
 #include "graph/tensor.h"
 #include "graph/values.h"
-#include "infer/custom_operator.h"
-#include "learn/window.h"
 
 namespace selvage::learn {
 namespace {
@@ -144,54 +142,9 @@ void Switcher::swap_relu_and_pool() {
 
 }  // namespace
 
-namespace {
-
-/// Whether the node's result is computed by our Conv now.
-bool replace_conv(GraphBuilder& builder, const onnx::NodeProto& node,
-                  const std::unordered_set<std::string>& trained) {
-  if (node.op_type() != "Conv" || !node.domain().empty()) return false;
-  auto x = builder.value(node.input(0)), w = builder.value(node.input(1));
-  const auto y = builder.value(node.output(0));
-  auto bias = node.input_size() > 2 ? builder.value(node.input(2)) : Expression();
-  if (!x || !w || !y || x.type() != DataType::kFloat32 || x.rank() < 3) return false;
-  const bool is_constant = builder.constant_value(w) && !trained.contains(w.name());
-  auto window =
-      window_of(node, x.shape(), y.shape(), Shape(w.shape().begin() + 2, w.shape().end()));
-  if (is_constant || !window.fits_own_conv()) return false;
-  builder.set_prefix(node.name().empty() ? node.output(0) : node.name());
-  auto shape = y.shape();
-  if (window.rank() == 1) {
-    window = window.lifted();
-    x = unsqueeze(x, 2);
-    w = unsqueeze(w, 2);
-    shape.insert(shape.begin() + 2, 1);
-  }
-  if (!bias) bias = builder.zeros({w.size(0)});
-  const auto own =
-      builder.own_node("Conv", {x, w, bias}, {y.type(), shape}, {{"pads", window.pads()}});
-  builder.named(reshape(own, y.shape()), node.output(0));
-  return true;
-}
-
-}  // namespace
-
 Result<TrainingMode> enter_training_mode(PreparedModel& prepared,
                                          const std::unordered_set<std::string>& trained) {
   return Switcher(prepared, trained).run();
-}
-
-void use_own_convolutions(PreparedModel& prepared, const std::unordered_set<std::string>& trained) {
-  auto& graph = *prepared.model.proto().mutable_graph();
-  auto& import = *prepared.model.proto().add_opset_import();
-  import.set_domain(std::string(infer::kOperatorDomain));
-  import.set_version(1);
-  google::protobuf::RepeatedPtrField<onnx::NodeProto> nodes;
-  nodes.Swap(graph.mutable_node());
-  GraphBuilder builder(graph, prepared.types);
-  for (auto& node : nodes) {
-    if (!replace_conv(builder, node, trained)) *graph.add_node() = std::move(node);
-  }
-  prepared.types = builder.types();
 }
 
 }  // namespace selvage::learn

@@ -31,8 +31,4 @@ struct TrainingMode {
 [[nodiscard]] Result<TrainingMode> enter_training_mode(
     PreparedModel& prepared, const std::unordered_set<std::string>& trained);
 
-/// Puts our own Conv (kernels.h) in the place of those that it can replace and whose weights are no
-/// constants: with a constant weight the runtime's is as fast. Edits `prepared`.
-void use_own_convolutions(PreparedModel& prepared, const std::unordered_set<std::string>& trained);
-
 }  // namespace selvage::learn

@@ -22,8 +22,7 @@ bool Window::has_padding() const {
 }
 
 bool Window::fits_own_conv() const {
-  if (rank() < 1 || rank() > 2 || group != 1 || !has_unit_strides() || !has_unit_dilations())
-    return false;
+  if (rank() < 1 || rank() > 2 || group != 1 || !has_unit_dilations()) return false;
   for (std::size_t i = 0; i < rank(); ++i)
     if (begin[i] < 0 || end[i] < 0 || begin[i] >= kernel[i] || end[i] >= kernel[i]) return false;
   return true;

@@ -29,8 +29,8 @@ struct Window {
   [[nodiscard]] bool has_unit_strides() const;
   [[nodiscard]] bool has_unit_dilations() const;
   [[nodiscard]] bool has_padding() const;
-  /// Whether our own convolution takes it (kernels.h): stride 1, one group, one or two dimensions,
-  /// and less padding than window.
+  /// Whether our own convolution takes it (kernels.h): one group, one or two dimensions, no
+  /// dilation, and less padding than window.
   [[nodiscard]] bool fits_own_conv() const;
   /// A window of one dimension as one of two.
   [[nodiscard]] Window lifted() const;
