@@ -12,6 +12,8 @@ namespace {
 // Smaller answers are not counted, so that errors and probes go out whatever happens.
 constexpr std::size_t kCountedBytesMin = 16u << 10;
 
+const grpc::Status kStopping{grpc::StatusCode::UNAVAILABLE, "the server is stopping"};
+
 std::size_t counted(const grpc::ByteBuffer& answer) {
   const std::size_t bytes = answer.Length();
   return bytes < kCountedBytesMin ? 0 : bytes;
@@ -42,16 +44,20 @@ void CallWatch::remove(GrpcCall& call) {
   calls_.erase(&call);
 }
 
+std::vector<std::shared_ptr<GrpcCall>> CallWatch::calls() {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<GrpcCall>> alive;
+  for (auto* call : calls_)
+    if (auto held = call->weak_from_this().lock()) alive.push_back(std::move(held));
+  return alive;
+}
+
 void CallWatch::run() {
   std::unique_lock lock(mutex_);
   while (!stop_asked_.wait_for(lock, interval_, [this] { return stopping_; })) {
-    std::vector<std::shared_ptr<GrpcCall>> calls;
-    for (auto* call : calls_)
-      if (auto alive = call->weak_from_this().lock()) calls.push_back(std::move(alive));
-    lock.unlock();
+    lock.unlock();  // Whoever holds a call last removes it.
     const auto now = std::chrono::steady_clock::now();
-    for (const auto& call : calls) call->check(now);
-    calls.clear();  // Perhaps the last that held one, which then wants to be removed.
+    for (const auto& call : calls()) call->check(now);
     lock.lock();
   }
 }
@@ -120,6 +126,11 @@ void GrpcCall::check(Time now) {
   context_.TryCancel();
 }
 
+void GrpcCall::retire() {
+  const std::lock_guard lock(mutex_);
+  if (method_ && method_->shape == GrpcShape::kBothStreams) advance_stream();
+}
+
 void GrpcCall::allow(std::size_t bytes) {
   const auto& limits = home_.limits;
   deadline_ = std::chrono::steady_clock::now() + limits.patience +
@@ -148,12 +159,14 @@ void GrpcCall::arrived(bool ok) {
   started_ = std::chrono::steady_clock::now();
   counted_ = true;
   const std::uint32_t others = home_.open++;
-  home_.watch.add(*this);
   method_ = find_method(context_.method());
+  home_.watch.add(*this);
   if (const auto status = admit(); !status.ok()) return finish(status);
   if (others >= home_.limits.open_calls_max)
     return finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls: try again later"});
+  if (home_.stopping) return finish(kStopping);
   const std::lock_guard lock(mutex_);
+  if (done_) return;  // It was retired a moment ago.
   // A stream may be silent for as long as it likes.
   if (method_->shape == GrpcShape::kUnary) deadline_ = started_ + home_.limits.message_time_max;
   read_more();
@@ -185,6 +198,7 @@ void GrpcCall::read(bool ok) {
     const std::lock_guard lock(mutex_);
     reading_ = false;
     half_closed_ = !ok;
+    if (done_) return;
     if (!streams) deadline_ = Time::max();
     if (ok) {
       message.Swap(&incoming_);
@@ -242,10 +256,11 @@ void GrpcCall::advance_stream() {
     stream_.Write(*answers_.front(), tag(wrote_, &GrpcCall::wrote));
     return;
   }
-  if (unanswered_ > 0 || !(half_closed_ || gone_)) return;
+  const bool over = half_closed_ || gone_;
+  if (unanswered_ > 0 || !(over || home_.stopping)) return;
   done_ = true;
   allow(0);
-  stream_.Finish(grpc::Status::OK, tag(finished_, &GrpcCall::finished));
+  stream_.Finish(over ? grpc::Status::OK : kStopping, tag(finished_, &GrpcCall::finished));
 }
 
 void GrpcCall::wrote(bool) {

@@ -12,6 +12,7 @@
 #include <thread>
 #include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server_builder.h>
@@ -34,6 +35,7 @@ class CallWatch {
 
   void add(GrpcCall& call);
   void remove(GrpcCall& call);
+  [[nodiscard]] std::vector<std::shared_ptr<GrpcCall>> calls();
 
  private:
   void run();
@@ -54,6 +56,7 @@ struct CallHome {
   CallWatch& watch;
   std::atomic<std::uint32_t>& open;       ///< Calls.
   std::atomic<std::uint32_t>& in_flight;  ///< Requests whose answer has not gone out.
+  std::atomic<bool>& stopping;
   grpc::AsyncGenericService service = {};
 };
 
@@ -75,8 +78,11 @@ class GrpcCall : public std::enable_shared_from_this<GrpcCall> {
   GrpcCall(const GrpcCall&) = delete;
   GrpcCall& operator=(const GrpcCall&) = delete;
 
-  /// Cancels the call when it is overdue. On any thread.
+  // On any thread:
+  /// Cancels the call when it is overdue.
   void check(std::chrono::steady_clock::time_point now);
+  /// The server is stopping: ends a stream of which nothing is in flight.
+  void retire();
 
  private:
   using Time = std::chrono::steady_clock::time_point;

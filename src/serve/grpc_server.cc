@@ -62,10 +62,11 @@ struct GrpcServer::State {
   State(const GrpcServerOptions& o, Services& services, AccessLog* log)
       : options(o),
         watch(std::min(options.limits.patience / 2, kWatchIntervalMax)),
-        home{options.limits, services, log, watch, open, in_flight} {}
+        home{options.limits, services, log, watch, open, in_flight, stopping} {}
 
   const GrpcServerOptions options;
   std::atomic<std::uint32_t> open{0}, in_flight{0};
+  std::atomic<bool> stopping{false};
   CallWatch watch;
   CallHome home;
   int port = 0;
@@ -121,6 +122,8 @@ struct GrpcServer::State {
 
   void stop(std::chrono::milliseconds deadline) {
     if (!server) return;
+    stopping = true;
+    for (const auto& call : watch.calls()) call->retire();
     server->Shutdown(std::chrono::system_clock::now() + deadline);
     // Calls whose answer is still due may not find their queue closed. They have been cancelled,
     // and the backend answers every request.

@@ -357,7 +357,7 @@ TEST_F(GrpcServerTest, AnswersThatNobodyReadsEnd) {
 
 // Four connections could open as many calls as there may be requests, and never send one.
 TEST_F(GrpcServerTest, SilentCallsDoNotKeepOthersOut) {
-  start({.calls_max = 2, .message_time_max = milliseconds(500), .patience = milliseconds(300)});
+  start({.calls_max = 2, .message_time_max = milliseconds(500), .patience = seconds(2)});
   std::vector<std::unique_ptr<Stream>> silent;
   for (int i = 0; i < 4; ++i) silent.push_back(std::make_unique<Stream>(channel_));
   EXPECT_TRUE(infer(request()).ok());
@@ -417,6 +417,22 @@ TEST_F(GrpcServerTest, StopLetsCallsEnd) {
     backend_.release();
   });
   server_->stop(seconds(10));
+}
+
+TEST_F(GrpcServerTest, StopDoesNotWaitForSilentStreams) {
+  backend_.hold();
+  Stream silent(channel_), busy(channel_);
+  EXPECT_TRUE(busy.write(request()));
+  for (int i = 0; i < 500 && backend_.submitted() == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  std::jthread later([this] {
+    std::this_thread::sleep_for(milliseconds(200));
+    backend_.release();
+  });
+  const auto start = std::chrono::steady_clock::now();
+  server_->stop(seconds(30));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, seconds(15));
+  EXPECT_EQ(busy.read().infer_response().id(), "7");
 }
 
 TEST_F(GrpcServerTest, StopCancelsWhatDoesNotEnd) {

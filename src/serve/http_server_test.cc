@@ -481,7 +481,7 @@ TEST_F(HttpServerTest, SlowSendersAndReadersEnd) {
 
 // What has been sent once must not let a client be slow for as long as a large body may take.
 TEST_F(HttpServerTest, BodiesAndRepliesKeepPace) {
-  start({.patience = milliseconds(400)});
+  start({.patience = seconds(1)});
   const std::string head = "POST " + std::string(kInfer) + " HTTP/1.1\r\nHost: x\r\n";
   Client promising(server_->port()), dripping(server_->port()), steady(server_->port());
   promising.send(head + "Content-Length: 10000000\r\n\r\n{");
@@ -566,7 +566,7 @@ TEST_F(HttpServerTest, NothingIsDecodedForAClientThatHasLeft) {
         post("/v1/models/identity:predict", std::string("P5 4 3 255\n") + std::string(12, 'x')));
     std::this_thread::sleep_for(milliseconds(100));
   }
-  std::this_thread::sleep_for(milliseconds(700));  // Until the server has noticed.
+  std::this_thread::sleep_for(milliseconds(1'500));  // Until the server has noticed.
   busy = false;
   decoding_.stop();
   EXPECT_EQ(backend_.submitted(), 0);
