@@ -194,6 +194,32 @@ TEST(QuantizeWeights, GptqBeatsRoundingToNearest) {
   EXPECT_GT(sqnr(original, gptq), sqnr(original, nearest) + 2);
 }
 
+TEST(QuantizeWeights, AdaRoundBeatsRoundingToNearest) {
+  const auto original = product_network();
+  for (const auto symmetry : {Symmetry::kAsymmetric, Symmetry::kSymmetric}) {
+    auto nearest = original.copy(), adaptive = original.copy();
+    WeightOnlyOptions options{.bits = 4, .block_size = 32, .symmetry = symmetry};
+    ASSERT_TRUE(quantize_weights(nearest, options));
+    options.rounding = RoundingMethod::kAdaRound;
+    EXPECT_FALSE(quantize_weights(adaptive, options)) << "without samples";
+    const auto report = quantize_weights(runtime(), adaptive, random_samples(original), options);
+    ASSERT_TRUE(report) << report.error().message;
+    EXPECT_GT(sqnr(original, adaptive), sqnr(original, nearest) + 2);
+  }
+}
+
+TEST(QuantizeWeights, AdaRoundOfACorrelatedInputIsTheBestThereIs) {
+  // Two inputs that are always equal: only the sum of the weights matters. 0.5 steps up and down
+  // cancel, where rounding to nearest takes both up.
+  const std::vector<float> matrix{0, 15, 7.5f, 7.5f};
+  const std::vector<double> gram{1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1};
+  const WeightOnlyOptions options{.bits = 4, .block_size = 16};
+  const auto real = quantize_adaround(matrix, 4, 1, gram, options).to_real();
+  EXPECT_EQ(real[0], 0);
+  EXPECT_EQ(real[1], 15);
+  EXPECT_EQ(real[2] + real[3], 15) << real[2] << " and " << real[3];
+}
+
 TEST(QuantizeWeights, RefusesWhatItCannotStore) {
   auto model = product_network();
   EXPECT_FALSE(quantize_weights(model, {.bits = 3}));

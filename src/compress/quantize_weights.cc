@@ -151,6 +151,20 @@ class WeightQuantizer {
   }
 
  private:
+  [[nodiscard]] BlockwiseMatrix round(const Product& product, std::span<const float> matrix,
+                                      std::span<const double> gram) const {
+    auto options = options_;
+    if (gram.empty() && needs_samples(options.rounding))
+      options.rounding = RoundingMethod::kNearest;
+    switch (options.rounding) {
+      case RoundingMethod::kGptq:
+        return quantize_gptq(matrix, product.rows, product.columns, gram, options);
+      case RoundingMethod::kAdaRound:
+        return quantize_adaround(matrix, product.rows, product.columns, gram, options);
+      default: return quantize_blockwise(matrix, product.rows, product.columns, options);
+    }
+  }
+
   [[nodiscard]] Result<void> quantize(const Product& product, std::span<const double> gram) {
     const auto& stored = graph_.initializer(index_.constant(product.weight));
     SELVAGE_TRY(auto matrix, graph::read_floats(stored, model_.folder()));
@@ -167,12 +181,7 @@ class WeightQuantizer {
           turned[r * product.columns + c] = matrix[c * product.rows + r];
       matrix = std::move(turned);
     }
-    auto options = options_;
-    if (gram.empty() && options.rounding == RoundingMethod::kGptq)
-      options.rounding = RoundingMethod::kNearest;
-    write(product, gram.empty()
-                       ? quantize_blockwise(matrix, product.rows, product.columns, options)
-                       : quantize_gptq(matrix, product.rows, product.columns, gram, options));
+    write(product, round(product, matrix, gram));
     return {};
   }
 
@@ -240,8 +249,8 @@ class WeightQuantizer {
 
 Result<QuantizationReport> quantize_weights(graph::Model& model, const WeightOnlyOptions& options) {
   SELVAGE_RETURN_IF_ERROR(check_options(options));
-  if (options.rounding == RoundingMethod::kGptq)
-    return fail(ErrorCode::kInvalidArgument, "GPTQ needs samples");
+  if (needs_samples(options.rounding))
+    return fail(ErrorCode::kInvalidArgument, "GPTQ and AdaRound need samples");
   auto copy = model.copy();
   WeightQuantizer quantizer(copy, options);
   SELVAGE_RETURN_IF_ERROR(quantizer.find());
@@ -254,10 +263,10 @@ Result<QuantizationReport> quantize_weights(graph::Model& model, const WeightOnl
 Result<QuantizationReport> quantize_weights(infer::Runtime& runtime, graph::Model& model,
                                             const Samples& samples,
                                             const WeightOnlyOptions& options) {
-  if (options.rounding != RoundingMethod::kGptq) return quantize_weights(model, options);
+  if (!needs_samples(options.rounding)) return quantize_weights(model, options);
   SELVAGE_RETURN_IF_ERROR(check_options(options));
   if (samples.count == 0)
-    return fail(ErrorCode::kInvalidArgument, "GPTQ needs at least one sample");
+    return fail(ErrorCode::kInvalidArgument, "GPTQ and AdaRound need at least one sample");
   auto copy = model.copy();
   WeightQuantizer quantizer(copy, options);
   SELVAGE_RETURN_IF_ERROR(quantizer.find());

@@ -21,7 +21,14 @@ enum class RoundingMethod : std::uint8_t {
   /// GPTQ (Frantar et al., ICLR 2023): each column's rounding error is made up for in the columns
   /// after it, as the activations weigh them. Needs samples.
   kGptq,
+  /// AdaRound's objective (Nagel et al., ICML 2020): up or down for each weight, so that what comes
+  /// out changes least. Needs samples.
+  kAdaRound,
 };
+/// Whether a method looks at the activations of samples.
+[[nodiscard]] constexpr bool needs_samples(RoundingMethod method) {
+  return method == RoundingMethod::kGptq || method == RoundingMethod::kAdaRound;
+}
 
 struct WeightOnlyOptions {
   int bits = 4;          ///< 4 or 8.
@@ -33,8 +40,8 @@ struct WeightOnlyOptions {
   NodeSelection selection;
 };
 inline constexpr int kBlockSizeMin = 16, kBlockSizeMax = 1024;
-/// Rows of a matrix that kGptq takes: it needs their square in memory. Larger ones are rounded to
-/// nearest.
+/// Rows of a matrix that kGptq and kAdaRound take: it needs their square in memory. Larger ones are
+/// rounded to nearest.
 inline constexpr std::size_t kGptqRowsMax = 8192;
 
 /// A matrix [rows, columns] in the layout of MatMulNBits: column by column, each cut into blocks.
@@ -62,8 +69,14 @@ struct BlockwiseMatrix {
                                             std::size_t columns, std::span<const double> gram,
                                             const WeightOnlyOptions& options);
 
-/// Quantises the weights of every chosen MatMul and Gemm in place. kGptq needs the overload with
-/// samples. Errors and report as quantize_static().
+/// kAdaRound, with the scales of kNearest; a column is never worse than rounded to nearest, as
+/// `gram` weighs errors.
+[[nodiscard]] BlockwiseMatrix quantize_adaround(std::span<const float> matrix, std::size_t rows,
+                                                std::size_t columns, std::span<const double> gram,
+                                                const WeightOnlyOptions& options);
+
+/// Quantises the weights of every chosen MatMul and Gemm in place. What needs_samples() takes the
+/// overload with samples. Errors and report as quantize_static().
 [[nodiscard]] Result<QuantizationReport> quantize_weights(graph::Model& model,
                                                           const WeightOnlyOptions& options = {});
 [[nodiscard]] Result<QuantizationReport> quantize_weights(infer::Runtime& runtime,
