@@ -46,7 +46,7 @@ struct PruneFlags {
   std::string importance = "l2";
   std::string pattern = "2:4";
   bool is_global = false;
-  std::int64_t round_to = 8;
+  std::optional<std::int64_t> round_to;
   std::uint64_t seed = 0;
   std::vector<std::string> excluded;
   bool sensitivity = false, compress = false;
@@ -229,7 +229,8 @@ class Pruner {
   }
   Result<void> prune_structured(graph::Model& model, Report& report);
   Result<void> prune_weights(graph::Model& model, Report& report);
-  Result<std::string> verify(const graph::Model& masked, const graph::Model& pruned) const;
+  Result<std::string> verify(const Result<infer::RecordedRun>& masked,
+                             const graph::Model& pruned) const;
 
   infer::Runtime& runtime_;
   const fs::path& path_;
@@ -239,13 +240,17 @@ class Pruner {
 };
 
 /// Holds the result against the original with zeros in place of the channels, on random inputs.
-Result<std::string> Pruner::verify(const graph::Model& masked, const graph::Model& pruned) const {
-  const auto difference = infer::compare_outputs(runtime_, masked, pruned);
+Result<std::string> Pruner::verify(const Result<infer::RecordedRun>& masked,
+                                   const graph::Model& pruned) const {
+  if (!masked) return "not compared with the masked original: " + masked.error().message;
+  const std::string computes = "computes what the original does with those channels at zero";
+  const auto difference = infer::compare_with(runtime_, *masked, pruned);
   if (difference)
-    return "computes what the original does with those channels at zero" +
-           (*difference > 0 ? ", within " + significant(*difference) : std::string(", exactly"));
-  if (difference.error().code != ErrorCode::kFailedPrecondition)
-    return "not compared with the masked original: " + difference.error().message;
+    return computes + (*difference > 0 ? ", within " + significant(*difference) : ", exactly");
+  // A peak that is one by a hair's breadth, as line and face detectors look for.
+  constexpr double kOutliers = 0.001;
+  if (infer::compare_with(runtime_, *masked, pruned, {.outliers = kOutliers}))
+    return computes + ", but for less than 0.1 % of an output, which rounding decides";
   return fail(ErrorCode::kInternal, "the pruned model does not compute what the masked one does: " +
                                         difference.error().message + "; please report");
 }
@@ -272,12 +277,12 @@ Result<void> Pruner::prune_structured(graph::Model& model, Report& report) {
     const auto& group = channels.groups()[g];
     report.groups.push_back({group.name, group.channels.size(), group.channels.size() - removed});
   }
-  auto pruned = model.copy();
-  SELVAGE_RETURN_IF_ERROR(channels.remove(pruned, plan.removal));
   const Progress progress(output_, "comparing with the masked original", 0);
+  // One model after the other: what mask() sets to zero, remove() takes out.
   SELVAGE_RETURN_IF_ERROR(channels.mask(model, plan.removal));
-  SELVAGE_TRY(report.verified, verify(model, pruned));
-  model = std::move(pruned);
+  const auto masked = infer::record_run(runtime_, model);
+  SELVAGE_RETURN_IF_ERROR(channels.remove(model, plan.removal));
+  SELVAGE_TRY(report.verified, verify(masked, model));
   return {};
 }
 
@@ -569,7 +574,8 @@ void add_target_options(CLI::App& app, PruneFlags& flags) {
                "Rank all channels or weights together instead of layer by layer")
       ->group(kGroup);
   app.add_option("--round", flags.round_to,
-                 "structured: channels kept are a multiple of this, which processors like (8)")
+                 "structured: channels kept are a multiple of this, which processors like (16 with "
+                 "AVX-512 where that leaves enough to remove, otherwise 8)")
       ->type_name("N")
       ->check(whole_in_range(1, 1024))
       ->group(kGroup);

@@ -50,18 +50,16 @@ bool is_mostly_matrices(const graph::Model& model) {
   return in_matrices > all / 2;
 }
 
-#if defined(__x86_64__)
-constexpr DataType kFastType = DataType::kUint8, kOtherType = DataType::kInt8;
-#else
-constexpr DataType kFastType = DataType::kInt8, kOtherType = DataType::kUint8;
-#endif
+constexpr DataType kOtherActivations =
+    kFastActivations == DataType::kUint8 ? DataType::kInt8 : DataType::kUint8;
 
 void add_static(std::vector<Recipe>& recipes, std::vector<std::string> products) {
-  Recipe per_channel{.kind = CandidateKind::kStatic, .per_channel = true, .activations = kFastType};
+  Recipe per_channel{
+      .kind = CandidateKind::kStatic, .per_channel = true, .activations = kFastActivations};
   auto per_tensor = per_channel;
   per_tensor.per_channel = false;
   auto other_sign = per_channel;
-  other_sign.activations = kOtherType;
+  other_sign.activations = kOtherActivations;
   auto products_alone = per_channel;
   products_alone.types = std::move(products);
   for (auto* recipe : {&per_channel, &per_tensor, &products_alone, &other_sign})
@@ -77,7 +75,7 @@ void add_static_arguments(const Recipe& recipe, const CommandNames& names,
   words.emplace_back("--static");
   add("--samples", std::to_string(names.calibration_samples));
   add("--calibration", std::string(to_string(recipe.calibration)));
-  if (recipe.activations != DataType::kInt8)
+  if (recipe.activations != kFastActivations)
     add("--activations", std::string(to_string(recipe.activations)));
   if (!recipe.types.empty()) add("--types", joined(recipe.types));
   for (const auto& node : recipe.float_nodes) add("--exclude-nodes", node);

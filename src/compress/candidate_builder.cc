@@ -8,6 +8,7 @@
 #include "compress/convert_float.h"
 #include "compress/correct_bias.h"
 #include "compress/equalize.h"
+#include "compress/pad_inputs.h"
 #include "compress/prune_channels.h"
 #include "compress/quantize_dynamic.h"
 #include "compress/quantize_static.h"
@@ -119,6 +120,7 @@ Result<graph::Model> CandidateBuilder::State::build_static(const Recipe& recipe)
     if (count == 0) return fail(ErrorCode::kFailedPrecondition, "no bias can be corrected");
   }
   SELVAGE_RETURN_IF_ERROR(quantize_static(model, *ranges, settings));
+  if constexpr (kPadsThinInputs) pad_thin_inputs(model);
   return model;
 }
 

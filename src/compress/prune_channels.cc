@@ -124,9 +124,9 @@ class Scorer {
 /// of smaller numbers.
 class Ladder {
  public:
-  Ladder(const Channels& channels, const ChannelOptions& options,
+  Ladder(const Channels& channels, const ChannelOptions& options, std::int64_t round_to,
          std::vector<std::vector<double>> worths)
-      : channels_(channels), options_(options), worths_(std::move(worths)) {
+      : channels_(channels), options_(options), round_to_(round_to), worths_(std::move(worths)) {
     for (std::size_t g = 0; g < worths_.size(); ++g) {
       std::vector<std::size_t> order(worths_[g].size());
       std::iota(order.begin(), order.end(), std::size_t{0});
@@ -166,7 +166,7 @@ class Ladder {
     const auto& found = channels_.groups()[group];
     if (std::ranges::find(options_.excluded, found.name) != options_.excluded.end()) return 0;
     const auto size = static_cast<std::int64_t>(found.channels.size());
-    const auto step = options_.round_to / std::gcd(options_.round_to, found.width);
+    const auto step = round_to_ / std::gcd(round_to_, found.width);
     const auto least = std::ceil(static_cast<double>(size) * (1 - options_.group_ratio_max));
     const auto left = std::max(static_cast<double>(size) - wanted, least);
     auto kept = std::max<std::int64_t>(std::llround(left / static_cast<double>(step)), 1) * step;
@@ -176,15 +176,16 @@ class Ladder {
 
   const Channels& channels_;
   const ChannelOptions& options_;
+  std::int64_t round_to_;
   std::vector<std::vector<double>> worths_;
   std::vector<std::vector<std::size_t>> orders_;  // Of each group, least important first.
   std::vector<std::pair<std::size_t, std::size_t>> ranking_;  // Of all: group and channel.
 };
 
 Result<void> check_options(const Channels& channels, const ChannelOptions& options) {
-  if (options.round_to < 1)
+  if (options.round_to && *options.round_to < 1)
     return fail(ErrorCode::kInvalidArgument, "channels cannot be rounded to multiples of " +
-                                                 std::to_string(options.round_to) +
+                                                 std::to_string(*options.round_to) +
                                                  ": use 1 or more");
   for (const auto& name : options.excluded) {
     if (std::ranges::find(channels.groups(), name, &ChannelGroup::name) != channels.groups().end())
@@ -265,30 +266,35 @@ Result<void> settle(const Removal& less, const Gauge& gauge, double target, Remo
     auto removal = plan.removal;
     removal[g] = less[g];
     SELVAGE_TRY(const auto reached, gauge(removal));
-    if (reached <= target) plan = {.removal = std::move(removal), .reached = reached};
+    if (reached > target) continue;
+    plan.removal = std::move(removal);
+    plan.reached = reached;
   }
   return {};
 }
 
 /// Halves the interval of fractions until the removal that just meets the target is found. A
 /// measured time is noisy, and each costs: fewer steps.
-Result<RemovalPlan> search(const Ladder& ladder, const Gauge& gauge, const PruneTarget& target) {
+Result<RemovalPlan> search(const Ladder& ladder, const Gauge& gauge, const PruneTarget& target,
+                           std::int64_t round_to) {
   const bool is_measured = target.kind == PruneTargetKind::kLatency;
   double low = 0, high = 1;
-  RemovalPlan best{.removal = ladder.at(high)};
+  RemovalPlan best{.removal = ladder.at(high), .round_to = round_to};
   SELVAGE_TRY(best.reached, gauge(best.removal));
   if (best.reached > target.value)
     return fail(ErrorCode::kFailedPrecondition,
                 "at best " + percent(best.reached) + " would be left, not " +
                     percent(target.value) +
-                    ": too much of the model cannot be pruned, or is rounded up");
+                    ": too much of the model cannot be pruned, or channels are rounded up to "
+                    "multiples of " +
+                    std::to_string(round_to) + " (--round)");
   for (int i = 0; i < (is_measured ? 6 : 20); ++i) {
     const double middle = (low + high) / 2;
     auto removal = ladder.at(middle);
     SELVAGE_TRY(const auto reached, gauge(removal));
     if (reached <= target.value) {
       high = middle;
-      best = {.removal = std::move(removal), .reached = reached};
+      best = {.removal = std::move(removal), .reached = reached, .round_to = round_to};
     } else {
       low = middle;
     }
@@ -308,6 +314,14 @@ double removed_part(const Removal& removal) {
 
 }  // namespace
 
+std::int64_t preferred_channel_multiple() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") ? 16 : 8;
+#else
+  return 8;
+#endif
+}
+
 Result<RemovalPlan> plan_removal(const graph::Model& model, const Channels& channels,
                                  const PruneTarget& target, const ChannelOptions& options) {
   SELVAGE_RETURN_IF_ERROR(check_options(channels, options));
@@ -317,16 +331,21 @@ Result<RemovalPlan> plan_removal(const graph::Model& model, const Channels& chan
     return fail(ErrorCode::kInvalidArgument, "a target of latency needs something to measure it");
   if (channels.groups().empty())
     return fail(ErrorCode::kFailedPrecondition, "no channel of the model can be removed");
-  SELVAGE_TRY(auto worths, Scorer(model, channels, options).run());
-  const Ladder ladder(channels, options, std::move(worths));
-  if (target.kind == PruneTargetKind::kRatio) {
-    RemovalPlan plan{.removal = ladder.at(target.value)};
+  SELVAGE_TRY(const auto worths, Scorer(model, channels, options).run());
+  Gauge gauge(model, channels, target, options);
+  if (target.kind != PruneTargetKind::kRatio) SELVAGE_RETURN_IF_ERROR(gauge.begin());
+  const auto plan_with = [&](std::int64_t round_to) -> Result<RemovalPlan> {
+    const Ladder ladder(channels, options, round_to, worths);
+    if (target.kind != PruneTargetKind::kRatio) return search(ladder, gauge, target, round_to);
+    RemovalPlan plan{.removal = ladder.at(target.value), .round_to = round_to};
     plan.reached = 1 - removed_part(plan.removal);
     return plan;
-  }
-  Gauge gauge(model, channels, target, options);
-  SELVAGE_RETURN_IF_ERROR(gauge.begin());
-  return search(ladder, gauge, target);
+  };
+  auto plan = plan_with(options.round_to.value_or(preferred_channel_multiple()));
+  const bool is_enough = plan && plan->reached < 1;
+  if (is_enough || options.round_to || preferred_channel_multiple() == kFineChannelMultiple)
+    return plan;
+  return plan_with(kFineChannelMultiple);
 }
 
 Result<std::vector<Sensitivity>> scan_sensitivity(
@@ -335,7 +354,8 @@ Result<std::vector<Sensitivity>> scan_sensitivity(
     const std::function<Result<double>(const graph::Model&)>& evaluate) {
   SELVAGE_RETURN_IF_ERROR(check_options(channels, options));
   SELVAGE_TRY(auto worths, Scorer(model, channels, options).run());
-  const Ladder ladder(channels, options, std::move(worths));
+  const Ladder ladder(channels, options, options.round_to.value_or(kFineChannelMultiple),
+                      std::move(worths));
   std::vector<Sensitivity> found;
   for (std::size_t g = 0; g < channels.groups().size(); ++g) {
     const auto& group = channels.groups()[g];

@@ -43,10 +43,18 @@ struct PruneTarget {
   double value = 0.5;
 };
 
+/// What the runtime's convolutions like on this processor: MLAS computes them in blocks of 16
+/// channels with AVX-512 and of 8 without, and fills the last one with zeros (its NCHWc layout), so
+/// that 24 channels take the time of 32.
+[[nodiscard]] std::int64_t preferred_channel_multiple();
+inline constexpr std::int64_t kFineChannelMultiple = 8;
+
 struct ChannelOptions {
   Importance importance = Importance::kL2;
-  bool is_global = false;     ///< Rank all channels together instead of one ratio for every group.
-  std::int64_t round_to = 8;  ///< Channels kept are a multiple of this, where a group has so many.
+  bool is_global = false;  ///< Rank all channels together instead of one ratio for every group.
+  /// Channels kept are a multiple of this, where a group has so many. Nothing:
+  /// preferred_channel_multiple(), or kFineChannelMultiple where that would remove too little.
+  std::optional<std::int64_t> round_to;
   double group_ratio_max = 0.9;       ///< At most this part of one group goes.
   std::vector<std::string> excluded;  ///< Names of groups that stay.
   /// For kGiven: one score for each element of an initialiser, or nothing to leave it out.
@@ -61,6 +69,7 @@ struct RemovalPlan {
   Removal removal;
   /// What is left of the target's quantity, as a fraction of the original.
   double reached = 1;
+  std::int64_t round_to = 1;  ///< What was rounded to.
 };
 
 /// The smallest removal that meets the target. kFailedPrecondition, saying what is left at best,

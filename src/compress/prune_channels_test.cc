@@ -1,9 +1,12 @@
 // Which channels are chosen, and how many.
 #include "compress/prune_channels.h"
 
+#include <filesystem>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <selvage/onnx.pb.h>
+#include <unistd.h>
 
 #include "graph/testing.h"
 #include "infer/graph_runtime.h"
@@ -55,8 +58,8 @@ TEST(PlanRemoval, TakesTheLeastImportantAndRounds) {
   ASSERT_EQ(channels.groups().size(), 1u);
   EXPECT_EQ(channels.groups()[0].name, "h");
   for (const auto importance : {Importance::kL1, Importance::kL2, Importance::kBatchNorm}) {
-    const auto plan =
-        plan_removal(model, channels, {PruneTargetKind::kRatio, 0.3}, {.importance = importance});
+    const auto plan = plan_removal(model, channels, {PruneTargetKind::kRatio, 0.3},
+                                   {.importance = importance, .round_to = 8});
     ASSERT_TRUE(plan) << plan.error().message;
     // 22.4 would stay, 24 is the nearest multiple of 8.
     EXPECT_THAT(removed(plan->removal[0]), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
@@ -90,14 +93,28 @@ TEST(PlanRemoval, MeetsTargetsOfWorkAndSize) {
   const auto model = two_layers(32).build();
   const auto channels = analyse(model);
   for (const auto kind : {PruneTargetKind::kMacs, PruneTargetKind::kParameters}) {
-    const auto plan = plan_removal(model, channels, {kind, 0.6});
+    const auto plan = plan_removal(model, channels, {kind, 0.6}, {.round_to = 8});
     ASSERT_TRUE(plan) << plan.error().message;
     EXPECT_DOUBLE_EQ(plan->reached, 0.5);  // 16 of 32 channels: 24 would be too many.
     EXPECT_EQ(removed(plan->removal[0]).size(), 16u);
   }
-  const auto impossible = plan_removal(model, channels, {PruneTargetKind::kMacs, 0.1});
+  const auto impossible =
+      plan_removal(model, channels, {PruneTargetKind::kMacs, 0.1}, {.round_to = 8});
   ASSERT_FALSE(impossible);
   EXPECT_THAT(impossible.error().message, HasSubstr("at best 25 %"));
+  EXPECT_THAT(impossible.error().message, HasSubstr("multiples of 8"));
+}
+
+TEST(PlanRemoval, RoundsFinerWhereTheProcessorsMultipleIsTooCoarse) {
+  const auto model = two_layers(32).build();
+  const auto channels = analyse(model);
+  const auto half = plan_removal(model, channels, {PruneTargetKind::kMacs, 0.5});
+  ASSERT_TRUE(half) << half.error().message;
+  EXPECT_EQ(half->round_to, preferred_channel_multiple());
+  const auto quarter = plan_removal(model, channels, {PruneTargetKind::kMacs, 0.3});
+  ASSERT_TRUE(quarter) << quarter.error().message;
+  EXPECT_EQ(quarter->round_to, kFineChannelMultiple);
+  EXPECT_DOUBLE_EQ(quarter->reached, 0.25);
 }
 
 TEST(PlanRemoval, MeetsAMeasuredTarget) {
@@ -107,8 +124,8 @@ TEST(PlanRemoval, MeetsAMeasuredTarget) {
   const auto measure = [](const Model& pruned) -> Result<std::chrono::nanoseconds> {
     return std::chrono::nanoseconds(pruned.proto().graph().initializer(0).dims(0));
   };
-  const auto plan =
-      plan_removal(model, channels, {PruneTargetKind::kLatency, 0.8}, {.measure = measure});
+  const auto plan = plan_removal(model, channels, {PruneTargetKind::kLatency, 0.8},
+                                 {.round_to = 8, .measure = measure});
   ASSERT_TRUE(plan) << plan.error().message;
   EXPECT_DOUBLE_EQ(plan->reached, 0.75);
   EXPECT_EQ(plan_removal(model, channels, {PruneTargetKind::kLatency, 0.8}).error().code,
@@ -161,7 +178,25 @@ TEST(PlanRemoval, NeedsKnownSizes) {
   const auto plan = plan_removal(model, channels, {PruneTargetKind::kMacs, 0.5});
   ASSERT_FALSE(plan);
   EXPECT_THAT(plan.error().message, HasSubstr("--params"));
-  EXPECT_TRUE(plan_removal(model, channels, {PruneTargetKind::kParameters, 0.5}));
+  EXPECT_TRUE(plan_removal(model, channels, {PruneTargetKind::kParameters, 0.5}, {.round_to = 8}));
+}
+
+TEST(PlanRemoval, WorksOnModelsWhoseWeightsLieBesideThem) {
+  const auto folder = std::filesystem::temp_directory_path() /
+                      ("prune_channels_test." + std::to_string(::getpid()));
+  std::filesystem::create_directories(folder);
+  auto original = two_layers(512).build();
+  ASSERT_TRUE(original.save(folder / "model.onnx", {.external_data = true}));
+  auto model = graph::Model::load(folder / "model.onnx").value();
+  ASSERT_EQ(model.proto().graph().initializer(0).data_location(), onnx::TensorProto::EXTERNAL);
+  const auto channels = analyse(model);
+  const auto plan = plan_removal(model, channels, {PruneTargetKind::kMacs, 0.5});
+  ASSERT_TRUE(plan) << plan.error().message;
+  ASSERT_TRUE(channels.remove(model, plan->removal));
+  ASSERT_TRUE(channels.mask(original, plan->removal));
+  const auto same = infer::compare_outputs(runtime(), original, model);
+  EXPECT_TRUE(same) << same.error().message;
+  std::filesystem::remove_all(folder);
 }
 
 TEST(ScanSensitivity, PrunesEachGroupAlone) {
@@ -171,7 +206,7 @@ TEST(ScanSensitivity, PrunesEachGroupAlone) {
   const auto count = [](const Model& pruned) -> Result<double> {
     return static_cast<double>(pruned.proto().graph().initializer(1).dims(1));
   };
-  const auto found = scan_sensitivity(model, channels, {}, ratios, count);
+  const auto found = scan_sensitivity(model, channels, {.round_to = 8}, ratios, count);
   ASSERT_TRUE(found) << found.error().message;
   ASSERT_EQ(found->size(), 1u);
   ASSERT_EQ((*found)[0].points.size(), 2u);  // 0.05 is rounded away.

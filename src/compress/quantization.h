@@ -26,6 +26,14 @@ enum class Width : std::uint8_t {
 /// Whether `type` is one that we quantise to: (u)int4, (u)int8 or (u)int16.
 [[nodiscard]] bool is_quantized_type(DataType type);
 
+/// What 8-bit activations should be on this processor: x86 multiplies unsigned by signed numbers,
+/// and the runtime has no fast convolution of two signed ones there.
+#if defined(__x86_64__)
+inline constexpr DataType kFastActivations = DataType::kUint8;
+#else
+inline constexpr DataType kFastActivations = DataType::kInt8;
+#endif
+
 /// The values of a quantised type that are used.
 struct QuantizedRange {
   std::int32_t min = 0;

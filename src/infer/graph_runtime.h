@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "graph/model.h"
@@ -26,17 +27,31 @@ namespace selvage::infer {
 struct Tolerance {
   double absolute = 1e-4;
   double relative = 1e-3;
+  double outliers = 0;  ///< The part of an output's elements for which that need not hold.
 };
 
-/// Runs both models on the same random inputs (floats in [-1, 1), integers 0; open dimensions are
-/// 1) and compares all outputs, whose largest difference it returns. kFailedPrecondition, naming
-/// the output, where they differ by more than the tolerance; otherwise as Session::load() and
-/// run().
+/// What a model answers to some inputs, for comparing it with what it becomes. Holds no weights.
+struct RecordedRun {
+  std::vector<Value> inputs, outputs;
+  std::vector<ValueInfo> output_infos;
+};
+/// On random inputs: floats in [-1, 1), integers 0; open dimensions are 1. Errors as
+/// Session::load() and run().
+[[nodiscard]] Result<RecordedRun> record_run(Runtime& runtime, const graph::Model& model,
+                                             std::uint64_t seed = 0);
+/// Runs `actual` on the same inputs and compares all outputs, whose largest difference it returns.
+/// Lists and maps are not compared. kFailedPrecondition, naming the output, where they differ by
+/// more than the tolerance; otherwise as record_run().
+[[nodiscard]] Result<double> compare_with(Runtime& runtime, const RecordedRun& expected,
+                                          const graph::Model& actual,
+                                          const Tolerance& tolerance = {});
+
+/// record_run() of one model and compare_with() of the other.
 [[nodiscard]] Result<double> compare_outputs(Runtime& runtime, const graph::Model& expected,
                                              const graph::Model& actual,
                                              const Tolerance& tolerance = {},
                                              std::uint64_t seed = 0);
-/// The same on these inputs, in the order of `expected`'s. Lists and maps are not compared.
+/// The same on these inputs, in the order of `expected`'s.
 [[nodiscard]] Result<double> compare_outputs(Runtime& runtime, const graph::Model& expected,
                                              const graph::Model& actual,
                                              std::span<const Value> inputs,
