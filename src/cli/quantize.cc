@@ -243,18 +243,19 @@ Result<void> quantize_weights_only(infer::Runtime& runtime, graph::Model& model,
       .bits = flags.bits,
       .block_size = flags.block,
       .symmetry = flags.symmetric ? Symmetry::kSymmetric : Symmetry::kAsymmetric,
-      .rounding = flags.rounding == "gptq"  ? RoundingMethod::kGptq
-                  : flags.rounding == "hqq" ? RoundingMethod::kHqq
-                                            : RoundingMethod::kNearest,
+      .rounding = flags.rounding == "gptq"       ? RoundingMethod::kGptq
+                  : flags.rounding == "adaround" ? RoundingMethod::kAdaRound
+                  : flags.rounding == "hqq"      ? RoundingMethod::kHqq
+                                                 : RoundingMethod::kNearest,
       .accuracy_level = flags.accuracy_level,
       .selection = flags.selection};
   report.method = "weights of " + std::to_string(flags.bits) + " bits in blocks of " +
                   std::to_string(flags.block) + ", " + flags.rounding;
   compress::Samples samples;
-  if (options.rounding == RoundingMethod::kGptq) {
+  if (compress::needs_samples(options.rounding)) {
     if (data == nullptr)
       return fail(ErrorCode::kInvalidArgument,
-                  "--rounding gptq needs samples: name them with --data");
+                  "--rounding " + flags.rounding + " needs samples: name them with --data");
     SELVAGE_TRY(samples, compress::calibration_samples(original, *data, flags.samples));
     report.samples = samples.count;
   }
@@ -498,10 +499,11 @@ void add_weight_only_options(CLI::App& app, QuantizeFlags& flags) {
       ->check(whole_in_range(compress::kBlockSizeMin, compress::kBlockSizeMax))
       ->group(kGroup);
   app.add_option("--rounding", flags.rounding,
-                 "nearest (the default), hqq (zero points that suit outliers), or gptq (later "
-                 "weights make up for the errors of earlier ones; needs --data)")
+                 "nearest (the default), hqq (zero points that suit outliers), gptq (later "
+                 "weights make up for the errors of earlier ones) or adaround (up or down so that "
+                 "results change least); the last two need --data")
       ->type_name("METHOD")
-      ->check(one_of({"nearest", "hqq", "gptq"}))
+      ->check(one_of({"nearest", "hqq", "gptq", "adaround"}))
       ->group(kGroup);
   app.add_option("--accuracy-level", flags.accuracy_level,
                  "What the runtime may compute in: 0 its choice (the default), 1 float32, 4 int8")
