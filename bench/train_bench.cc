@@ -3,7 +3,8 @@
 // for each model and thread count; tools/peers/train.py prints the same for PyTorch on the same
 // model file.
 //
-//   train_bench [--batch N] [--seconds S] [--threads T]... [--profile PREFIX] NAME|FILE.onnx...
+//   train_bench [--batch N] [--seconds S] [--threads T]... [--recompute] [--profile PREFIX]
+//   NAME|FILE.onnx...
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -15,6 +16,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <sys/resource.h>
 
 #include "graph/model.h"
 #include "learn/architecture.h"
@@ -31,8 +34,15 @@ struct Arguments {
   double seconds = 3;
   std::vector<int> threads;
   std::string profile;
+  bool recompute = false;
   std::vector<std::string> models;
 };
+
+/// The most that the process had resident, as the kernel counts it.
+double peak_mb() {
+  rusage use{};
+  return ::getrusage(RUSAGE_SELF, &use) == 0 ? static_cast<double>(use.ru_maxrss) * 1024 / 1e6 : 0;
+}
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
@@ -62,7 +72,7 @@ Result<void> measure(infer::Runtime& runtime, const std::string& name, int threa
                      const Arguments& arguments) {
   const auto start = Clock::now();
   SELVAGE_TRY(const auto model, load(name));
-  learn::TrainingGraphOptions options{.batch = arguments.batch};
+  learn::TrainingGraphOptions options{.batch = arguments.batch, .recompute = arguments.recompute};
   options.optimizer = {.momentum = 0.9f};
   // An autoencoder gives back its input.
   const bool gives_back = name == "autoencoder";
@@ -93,10 +103,11 @@ Result<void> measure(infer::Runtime& runtime, const std::string& name, int threa
   const auto use = monitor::process_use();
   std::printf(
       "%-16s threads %d  step %8.3f ms (p10 %8.3f, p90 %8.3f, CPU %8.3f)  first step %6.0f ms  "
-      "resident %4.0f MB  loss %.5f\n",
+      "resident %4.0f MB, peak %4.0f MB  loss %.5f\n",
       std::filesystem::path(name).stem().c_str(), threads, times[times.size() / 2],
       times[times.size() / 10], times[times.size() * 9 / 10], cpu, first,
-      static_cast<double>(use ? use->resident_bytes : 0) / 1e6, static_cast<double>(loss));
+      static_cast<double>(use ? use->resident_bytes : 0) / 1e6, peak_mb(),
+      static_cast<double>(loss));
   std::fflush(stdout);
   return {};
 }
@@ -112,6 +123,8 @@ Arguments parse(int argc, char** argv) {
       arguments.seconds = std::atof(next());
     } else if (word == "--threads") {
       arguments.threads.push_back(std::atoi(next()));
+    } else if (word == "--recompute") {
+      arguments.recompute = true;
     } else if (word == "--profile") {
       arguments.profile = next();
     } else {

@@ -7,6 +7,10 @@
 #include <cstring>
 #include <unordered_map>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <selvage/onnx.pb.h>
 
 #include "crypto/digest.h"
@@ -252,6 +256,9 @@ Result<std::unique_ptr<TrainingSession>> TrainingSession::create(
   SELVAGE_RETURN_IF_ERROR(state->lay_out());
   SELVAGE_RETURN_IF_ERROR(state->find_ports());
   for (const std::size_t side : {0u, 1u}) SELVAGE_RETURN_IF_ERROR(state->bind(side));
+#if defined(__GLIBC__)
+  ::malloc_trim(0);  // Building and loading the graph took several times what stays.
+#endif
   return std::unique_ptr<TrainingSession>(new TrainingSession(std::move(state)));
 }
 

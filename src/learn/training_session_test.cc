@@ -192,7 +192,12 @@ Network network(const std::string& name, const Shape& input, std::int64_t classe
 
 class NetworksTest : public testing::TestWithParam<bool> {};
 
-TEST_P(NetworksTest, FollowPyTorchForTwentySteps) {
+/// Rounding differs and grows: close at first, near later.
+double tolerance_of(std::size_t step) {
+  return step < 20 ? 1e-4 : 1e-2;
+}
+
+TEST_P(NetworksTest, FollowPyTorch) {
   const auto networks = golden("networks.json");
   ASSERT_EQ(networks.size(), 8);
   for (const auto& c : networks) {
@@ -205,12 +210,44 @@ TEST_P(NetworksTest, FollowPyTorchForTwentySteps) {
     const auto session = session_of(model, options);
     ASSERT_TRUE(session) << session.error().message;
     const auto losses = c["losses"].get<std::vector<float>>();
-    // At small learning rates PyTorch agrees with itself across thread counts to this degree.
+    // As many as PyTorch agrees with itself for, across thread counts.
     for (std::size_t i = 0; i < losses.size(); ++i) {
       const auto batch = draw((*session)->graph(), i, classes);
       const auto loss = (*session)->step(batch.views(), c["learning_rate"]);
       ASSERT_TRUE(loss) << loss.error().message;
-      EXPECT_NEAR(*loss, losses[i], 1e-4 * losses[i]) << "step " << i;
+      EXPECT_NEAR(*loss, losses[i], tolerance_of(i) * losses[i]) << "step " << i;
+    }
+  }
+}
+
+/// BlazeFace's backbone, drawn towards random numbers.
+TEST_P(NetworksTest, FollowPyTorchFromPublishedWeights) {
+  for (const auto& c : golden("published.json")) {
+    const auto name = c["model"].get<std::string>();
+    SCOPED_TRACE(name);
+    const auto model =
+        graph::Model::load(std::string(SELVAGE_DEPS_DIR) + "/models/" + name + "/model.onnx");
+    ASSERT_TRUE(model) << model.error().message;
+    const auto shape = c["input"].get<Shape>();
+    TrainingGraphOptions options{.batch = shape[0]};
+    options.input_shapes = {{model->proto().graph().input(0).name(), shape}};
+    options.losses = {{.kind = LossKind::kMeanSquared, .output = c["value"]}};
+    options.optimizer = {.momentum = c["momentum"]};
+    for (const auto& prefix : c["train"]) options.train.push_back(prefix.get<std::string>() + "*");
+    options.freeze_statistics = true;
+    options.standard_operators = GetParam();
+    const auto session = session_of(*model, options);
+    ASSERT_TRUE(session) << session.error().message;
+    const auto losses = c["losses"].get<std::vector<float>>();
+    for (std::size_t i = 0; i < losses.size(); ++i) {
+      auto batch = draw((*session)->graph(), i, 1);
+      batch.target = Tensor::create(DataType::kFloat32, (*session)->graph().batch[1].shape).value();
+      const auto start = stream_start(43, i);
+      for (std::size_t k = 0; k < batch.target.as<float>().size(); ++k)
+        batch.target.as<float>()[k] = static_cast<float>(mix(start + k) >> 40) * 0x1p-24f;
+      const auto loss = (*session)->step(batch.views(), c["learning_rate"]);
+      ASSERT_TRUE(loss) << loss.error().message;
+      EXPECT_NEAR(*loss, losses[i], tolerance_of(i) * losses[i]) << "step " << i;
     }
   }
 }
@@ -240,6 +277,26 @@ TEST(TrainingSession, RepeatsBitForBitAndContinuesWhereItWasSaved) {
   for (std::uint64_t i = 3; i < 6; ++i)
     ASSERT_TRUE((*resumed)->step(draw((*first)->graph(), i, classes).views(), 0.05f));
   EXPECT_EQ((*resumed)->save(), (*first)->save());
+}
+
+/// Activations that are computed anew for the backward pass are the same as those kept.
+TEST(TrainingSession, RecomputesToTheSameBits) {
+  auto [model, options, classes] = network("mobilenet-small", {1, 12, 12}, 10, 4);
+  const auto keeping = session_of(model, options);
+  options.recompute = true;
+  const auto graph = build_training_graph(runtime(), model, options);
+  ASSERT_TRUE(graph) << graph.error().message;
+  EXPECT_GT(std::ranges::count(graph->model.proto().graph().node(), "BatchNormReplay",
+                               &onnx::NodeProto::op_type),
+            0);
+  const auto recomputing = session_of(model, options);
+  ASSERT_TRUE(keeping && recomputing);
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    const auto batch = draw((*keeping)->graph(), i, classes);
+    EXPECT_EQ((*keeping)->step(batch.views(), 0.05f).value(),
+              (*recomputing)->step(batch.views(), 0.05f).value());
+  }
+  EXPECT_EQ((*keeping)->save(), (*recomputing)->save());
 }
 
 TEST(TrainingSession, RefusesForeignState) {

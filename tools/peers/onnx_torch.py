@@ -131,7 +131,28 @@ class Model(torch.nn.Module):
         return F.relu(x)
 
     def op_Clip(self, a, x, low=None, high=None):
-        return torch.clamp(x, None if low is None else low.item(), None if high is None else high.item())
+        low = a.get("min") if low is None else low.item()
+        high = a.get("max") if high is None else high.item()
+        return torch.clamp(x, low, high)
+
+    def op_Pow(self, a, x, y):
+        return x**y
+
+    def op_Sqrt(self, a, x):
+        return x.sqrt()
+
+    def op_HardSigmoid(self, a, x):
+        return torch.clamp(x * a.get("alpha", 0.2) + a.get("beta", 0.5), 0, 1)
+
+    def op_ReduceMean(self, a, x):
+        return x.mean(dim=a["axes"], keepdim=bool(a.get("keepdims", 1)))
+
+    def op_Cast(self, a, x):
+        return x.to({1: torch.float32, 6: torch.int32, 7: torch.int64}[a["to"]])
+
+    def op_ConstantOfShape(self, a, shape):
+        value = torch.from_numpy(numpy_helper.to_array(a["value"]).copy()) if "value" in a else torch.zeros(1)
+        return value.expand(shape.tolist())
 
     def op_Sigmoid(self, a, x):
         return torch.sigmoid(x)
@@ -161,8 +182,9 @@ class Model(torch.nn.Module):
     def op_Transpose(self, a, x):
         return x.permute(a["perm"])
 
-    def op_Squeeze(self, a, x, axes):
-        for axis in sorted((i % x.dim() for i in axes.tolist()), reverse=True):
+    def op_Squeeze(self, a, x, axes=None):
+        axes = a["axes"] if axes is None else axes.tolist()
+        for axis in sorted((i % x.dim() for i in axes), reverse=True):
             x = x.squeeze(axis)
         return x
 
@@ -182,7 +204,10 @@ class Model(torch.nn.Module):
             x.shape[:axis] + index.shape + x.shape[axis + 1 :]
         )
 
-    def op_Slice(self, a, x, starts, ends, axes=None, steps=None):
+    def op_Slice(self, a, x, starts=None, ends=None, axes=None, steps=None):
+        if starts is None:  # Before operator set 10 they were attributes.
+            starts, ends = torch.tensor(a["starts"]), torch.tensor(a["ends"])
+            axes = torch.tensor(a["axes"]) if "axes" in a else None
         axes = range(len(starts)) if axes is None else axes.tolist()
         steps = [1] * len(starts) if steps is None else steps.tolist()
         cut = [slice(None)] * x.dim()

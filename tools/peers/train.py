@@ -12,6 +12,7 @@ thread count, since PyTorch's pools keep the size that they were made with.
 
 import argparse
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -73,7 +74,8 @@ def main():
     print(
         f"{arguments.model.stem:16} threads {arguments.threads}  step {times[len(times) // 2]:8.3f} ms "
         f"(p10 {times[len(times) // 10]:8.3f}, p90 {times[len(times) * 9 // 10]:8.3f}, CPU {cpu:8.3f})  "
-        f"first step {first:6.0f} ms  resident {resident_mb():4.0f} MB  torch {torch.__version__}, {blas()}"
+        f"first step {first:6.0f} ms  resident {resident_mb():4.0f} MB, peak "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6:4.0f} MB  torch {torch.__version__}, {blas()}"
     )
 
 
