@@ -19,8 +19,9 @@ namespace {
 
 using graph::Index;
 
-/// QLinearConv, which the runtime makes of a quantised Conv, is of this operator set.
-constexpr std::int64_t kOpsetMin = 10;
+/// QLinearConv, which the runtime makes of a quantised Conv, is of operator set 10; Round, with
+/// which it quantises a bias that was left in float, of this one.
+constexpr std::int64_t kOpsetMin = 11;
 
 /// Whether ONNX's own QuantizeLinear of this operator set can say what is needed; the runtime's
 /// (com.microsoft) always can.

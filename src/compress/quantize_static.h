@@ -83,7 +83,7 @@ struct QuantizationReport {
 [[nodiscard]] Result<std::vector<std::string>> static_candidates(const graph::Model& model,
                                                                  const StaticOptions& options);
 
-/// Quantises in place; an operator set below 10 is raised to it. kInvalidArgument for settings that
+/// Quantises in place; an operator set below 11 is raised to it. kInvalidArgument for settings that
 /// exclude each other, for names in the selection or the overrides that the model does not have;
 /// kFailedPrecondition when nothing is left to quantise (the message says why: already quantised,
 /// float16, ...). On an error the model is unchanged. Nodes of subgraphs stay in float and are

@@ -315,10 +315,10 @@ TEST(Calibrate, BoundedAndRareValuesAreNotCut) {
   // Nearly all of the sigmoid's outputs are close to zero: entropy would cut the others.
   const auto model = ModelBuilder()
                          .input("x", DataType::kFloat32, {1, 1, 200, 200})
-                         .initialiser("ten", {}, std::vector<float>{10})
-                         .initialiser("w", {1, 1, 1, 1}, std::vector<float>{14})
+                         .initialiser("shift", {}, std::vector<float>{56})
+                         .initialiser("w", {1, 1, 1, 1}, std::vector<float>{60})
                          .node("Conv", {"x", "w"}, {"c"})
-                         .node("Sub", {"c", "ten"}, {"s"})
+                         .node("Sub", {"c", "shift"}, {"s"})
                          .node("Sigmoid", {"s"}, {"y"})
                          .node("GlobalAveragePool", {"s"}, {"g"})
                          .output("y", DataType::kFloat32, {1, 1, 200, 200})
@@ -335,7 +335,26 @@ TEST(Calibrate, BoundedAndRareValuesAreNotCut) {
   EXPECT_GT(extremes.at("y").max, 0.9f);
   EXPECT_EQ(guarded.at("y").max, extremes.at("y").max);
   EXPECT_EQ(guarded.at("g").min, extremes.at("g").min);
-  EXPECT_LT(cut.at("y").max, 0.5f);
+  EXPECT_LT(cut.at("y").max, 0.1f);
+}
+
+TEST(QuantizeStatic, BiasesOfChannelsThatAreAllButOffBecomeIntegersToo) {
+  auto weights = random_floats(16, 1);
+  for (std::size_t i = 0; i < 4; ++i) weights[i] *= 1e-35f;
+  const auto original = ModelBuilder()
+                            .input("x", DataType::kFloat32, {1, 4, 4, 4})
+                            .initialiser("w", {4, 4, 1, 1}, weights)
+                            .initialiser("b", {4}, random_floats(4, 2))
+                            .node("Conv", {"x", "w", "b"}, {"y"})
+                            .output("y", DataType::kFloat32, {1, 4, 4, 4})
+                            .build();
+  auto model = original.copy();
+  ASSERT_TRUE(quantize(model, {.per_channel = true}));
+  const auto& tensors = model.proto().graph().initializer();
+  EXPECT_TRUE(std::ranges::any_of(tensors, [](const auto& tensor) {
+    return tensor.name() == "b_quantized";
+  })) << "left in float";
+  EXPECT_GT(sqnr(original, model), 24);
 }
 
 }  // namespace

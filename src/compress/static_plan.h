@@ -16,24 +16,6 @@
 
 namespace selvage::compress {
 
-/// How the tensors around an operator are treated.
-enum class StaticRule : std::uint8_t {
-  kConv,           ///< Input, weight with channels along axis 0, bias, output.
-  kConvTranspose,  ///< The same with axis 1.
-  kGemm,
-  kMatMul,
-  kRelu,         ///< Relu and Clip: vanish into the rounding of what comes before.
-  kPassThrough,  ///< Moves elements: the output has the input's scale.
-  kPad,
-  kSplit,
-  kGather,
-  kWhere,
-  kNormalization,
-  kHardSigmoid,  ///< Becomes an addition that saturates: see PlannedSum.
-  kEverything,   ///< All float inputs and outputs.
-};
-[[nodiscard]] std::optional<StaticRule> static_rule(const onnx::NodeProto& node);
-
 /// A tensor that gets a scale.
 struct PlannedTensor {
   std::string name;
