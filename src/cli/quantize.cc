@@ -15,12 +15,12 @@
 #include "compress/convert_float.h"
 #include "compress/correct_bias.h"
 #include "compress/equalize.h"
+#include "compress/prepare.h"
 #include "compress/pad_inputs.h"
 #include "compress/quantize_dynamic.h"
 #include "compress/quantize_static.h"
 #include "compress/quantize_weights.h"
 #include "compress/samples.h"
-#include "graph/pass.h"
 #include "graph/sort.h"
 #include "infer/graph_runtime.h"
 
@@ -57,6 +57,7 @@ struct QuantizeFlags {
   std::uint64_t memory_megabytes = 512;
 
   compress::NodeSelection selection;
+  bool connected = false;
   std::vector<std::string> overrides;
   bool no_passes = false, no_measure = false;
   bool equalize = false, correct_bias = false;
@@ -77,6 +78,7 @@ struct Report {
   QuantizationReport quantization;
   std::optional<std::size_t> samples;
   std::optional<std::size_t> equalized, smoothed, corrected;
+  std::vector<std::string> bound;  ///< Inputs that nothing reads any more.
   std::optional<learn::TrainResult> training;
   std::optional<ModelChange> change;
 };
@@ -173,6 +175,7 @@ Result<compress::StaticOptions> static_options(const QuantizeFlags& flags) {
       .width = flags.width(),
       .quantize_bias = !flags.float_bias && !flags.training.wanted,
       .selection = flags.selection,
+      .connected_only = flags.connected,
       .overrides = std::move(overrides)};
 }
 
@@ -325,6 +328,8 @@ std::string report_text(const Report& report, const QuantizeFlags& flags, const 
   rescued(report.smoothed, "activations smoothed");
   rescued(report.corrected, "biases corrected");
   if (report.training) text += "\n  trained: " + summary_text(*report.training);
+  for (const auto& input : report.bound)
+    text += "\n  '" + input + "' is what the card says from now on, whatever is passed";
   if (done.kept.empty()) return text + "\n";
   text += ", " + format_plural(done.kept.size(), "operator") + " kept in float:\n";
   Table table({{""}, {"", Align::kRight}, {""}, {""}});
@@ -343,6 +348,7 @@ std::string report_json(const Report& report, const QuantizeFlags& flags) {
   if (report.equalized) json.field("equalized_pairs", *report.equalized);
   if (report.smoothed) json.field("smoothed_activations", *report.smoothed);
   if (report.corrected) json.field("corrected_biases", *report.corrected);
+  if (!report.bound.empty()) json.list("bound_inputs", report.bound);
   json.key("kept").begin_array();
   for (const auto& node : report.quantization.kept)
     json.begin_object()
@@ -390,11 +396,10 @@ Result<void> quantize(const QuantizeFlags& flags, Output& output) {
     SELVAGE_TRY(test, flags.data.open(*original, infer::Part::kTest));
   }
   SELVAGE_TRY(auto model, graph::load_checked(path));
-  if (!flags.no_passes) {
-    SELVAGE_TRY(const auto passes, graph::run_passes(model, graph::standard_passes(),
-                                                     {.context = infer::graph_context(*runtime)}));
-  }
   Report report;
+  if (!flags.no_passes) {
+    SELVAGE_TRY(report.bound, compress::prepare_model(*runtime, model, *original));
+  }
   switch (mode) {
     case Mode::kStatic:
       SELVAGE_RETURN_IF_ERROR(quantize_statically(*runtime, path, model, *original, *calibration,
@@ -544,6 +549,10 @@ void add_selection_options(CLI::App& app, QuantizeFlags& flags) {
   add("--exclude-types", flags.selection.excluded_types, "Keep operators of these types in float",
       "TYPE,...");
   add("--exclude-nodes", flags.selection.excluded_nodes, "Keep these nodes in float", "NODE,...");
+  app.add_flag("--connected", flags.connected,
+               "Of static quantisation: quantise what is no product (Conv, Gemm, MatMul, ...) only "
+               "between quantised operators, so that none stands alone in a float network")
+      ->group(kGroup);
   app.add_option("--override", flags.overrides,
                  "For one tensor: type, symmetric, min, max, or scale and zero-point, as in "
                  "x=type:uint16,min:-1,max:3. May be repeated")

@@ -62,7 +62,9 @@ void add_static(std::vector<Recipe>& recipes, std::vector<std::string> products)
   other_sign.activations = kOtherActivations;
   auto products_alone = per_channel;
   products_alone.types = std::move(products);
-  for (auto* recipe : {&per_channel, &per_tensor, &products_alone, &other_sign})
+  auto connected = per_channel;
+  connected.connected = true;
+  for (auto* recipe : {&connected, &per_channel, &per_tensor, &products_alone, &other_sign})
     recipes.push_back(std::move(*recipe));
 }
 
@@ -78,6 +80,7 @@ void add_static_arguments(const Recipe& recipe, const CommandNames& names,
   if (recipe.activations != kFastActivations)
     add("--activations", std::string(to_string(recipe.activations)));
   if (!recipe.types.empty()) add("--types", joined(recipe.types));
+  if (recipe.connected) words.emplace_back("--connected");
   for (const auto& node : recipe.float_nodes) add("--exclude-nodes", node);
   if (recipe.equalized) words.emplace_back("--equalize");
   if (recipe.bias_corrected) words.emplace_back("--correct-bias");
@@ -115,6 +118,7 @@ std::string describe(const Recipe& recipe) {
   std::string text = "static " + std::string(to_string(recipe.activations)) + granularity + ", " +
                      std::string(to_string(recipe.calibration));
   if (!recipe.types.empty()) text += ", " + joined(recipe.types) + " only";
+  if (recipe.connected) text += ", where connected";
   if (recipe.equalized) text += ", equalised";
   if (recipe.smoothed) text += ", smoothed";
   if (recipe.bias_corrected) text += ", bias corrected";

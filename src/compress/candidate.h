@@ -17,13 +17,14 @@
 #include "base/tensor.h"
 #include "compress/calibrate.h"
 #include "graph/model.h"
+#include "infer/model.h"
 #include "infer/runtime.h"
 
 namespace selvage::compress {
 
 enum class CandidateKind : std::uint8_t {
   kOriginal,    ///< The file as it is: what the others are measured against.
-  kFloat,       ///< The standard passes: constants and batch normalisation folded.
+  kFloat,       ///< prepare_model(): constants, batch normalisation, ... folded.
   kDynamic,     ///< quantize_dynamic()
   kStatic,      ///< quantize_static() in QDQ form
   kWeightOnly,  ///< quantize_weights(), rounded to nearest
@@ -40,6 +41,7 @@ struct Recipe {
   DataType activations = DataType::kInt8;  ///< kStatic.
   CalibrationMethod calibration = CalibrationMethod::kMinMax;
   std::vector<std::string> types = {};  ///< kStatic: only these; empty: the quantiser's own list.
+  bool connected = false;               ///< kStatic: StaticOptions::connected_only.
   std::vector<std::string> float_nodes = {};  ///< kStatic: stay in float.
   // What is done to rescue the quality of kStatic.
   bool equalized = false;            ///< equalize_layers()
@@ -88,17 +90,19 @@ struct BuilderOptions {
 /// calibration, the analysis of channels) is computed once. Confined to one thread.
 class CandidateBuilder {
  public:
-  /// `path` is the model's file; `samples` calibrate. `runtime` must outlive the builder.
+  /// `path` is the model's file, `original` what is loaded of it; `samples` calibrate. `runtime`
+  /// must outlive the builder.
   [[nodiscard]] static Result<CandidateBuilder> create(infer::Runtime& runtime,
-                                                       std::filesystem::path path, Samples samples,
-                                                       BuilderOptions options);
+                                                       std::filesystem::path path,
+                                                       const infer::Model& original,
+                                                       Samples samples, BuilderOptions options);
   CandidateBuilder(CandidateBuilder&&) noexcept;
   ~CandidateBuilder();
 
   /// An error says why the model cannot be treated so, kFailedPrecondition also where a helper
   /// finds nothing to do.
   [[nodiscard]] Result<graph::Model> build(const Recipe& recipe);
-  /// After the standard passes.
+  /// As prepare_model() leaves it.
   [[nodiscard]] const graph::Model& folded() const;
   /// The nodes that a static recipe quantises, in groups that go back to float together: a product
   /// (Conv, Gemm, MatMul, ...) with what follows it up to the next one. In the graph's order.

@@ -8,6 +8,7 @@
 #include "compress/convert_float.h"
 #include "compress/correct_bias.h"
 #include "compress/equalize.h"
+#include "compress/prepare.h"
 #include "compress/pad_inputs.h"
 #include "compress/prune_channels.h"
 #include "compress/quantize_dynamic.h"
@@ -28,7 +29,8 @@ using std::chrono::steady_clock;
 StaticOptions static_options(const Recipe& recipe) {
   return {.activations = recipe.activations,
           .per_channel = recipe.per_channel,
-          .selection = {.types = recipe.types, .excluded_nodes = recipe.float_nodes}};
+          .selection = {.types = recipe.types, .excluded_nodes = recipe.float_nodes},
+          .connected_only = recipe.connected};
 }
 
 bool is_product(const onnx::NodeProto& node) {
@@ -146,11 +148,11 @@ Result<graph::Model> CandidateBuilder::State::build_pruned(const Recipe& recipe)
 }
 
 Result<CandidateBuilder> CandidateBuilder::create(infer::Runtime& runtime,
-                                                  std::filesystem::path path, Samples samples,
+                                                  std::filesystem::path path,
+                                                  const infer::Model& original, Samples samples,
                                                   BuilderOptions options) {
   SELVAGE_TRY(auto model, graph::load_checked(path));
-  SELVAGE_RETURN_IF_ERROR(graph::run_passes(model, graph::standard_passes(),
-                                            {.context = infer::graph_context(runtime)}));
+  SELVAGE_RETURN_IF_ERROR(prepare_model(runtime, model, original));
   return CandidateBuilder(std::make_unique<State>(State{.runtime = runtime,
                                                         .path = std::move(path),
                                                         .samples = std::move(samples),

@@ -22,6 +22,7 @@ std::string canonical(const Recipe& recipe) {
   json.field("per_channel", recipe.per_channel).field("activations", to_string(recipe.activations));
   json.field("calibration", to_string(recipe.calibration)).list("types", recipe.types);
   json.list("float_nodes", recipe.float_nodes).field("macs", recipe.macs);
+  json.field("connected", recipe.connected);
   json.field("equalized", recipe.equalized).field("bias_corrected", recipe.bias_corrected);
   json.field("smoothed", recipe.smoothed).field("bits", recipe.bits);
   json.field("computes_in_16_bits", recipe.computes_in_16_bits);

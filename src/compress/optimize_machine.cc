@@ -20,7 +20,7 @@ using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
 /// Changes when the same settings would give other results.
-constexpr int kJournalVersion = 1;
+constexpr int kJournalVersion = 2;
 constexpr std::size_t kErrorSamples = 16;
 constexpr std::size_t kTimedSamples = 4;
 constexpr std::string_view kError = "mean absolute error, negated";
@@ -241,7 +241,8 @@ Result<std::unique_ptr<Machine>> Machine::create(infer::Runtime& runtime, const 
   BuilderOptions builder{.dimensions = options.model.overrides.dimensions,
                          .keep_going = options.keep_going,
                          .calibrated = [&own](nanoseconds time) { own.calibrating += time; }};
-  SELVAGE_TRY(auto made, CandidateBuilder::create(runtime, path, own.samples, std::move(builder)));
+  SELVAGE_TRY(auto made, CandidateBuilder::create(runtime, path, *own.original, own.samples,
+                                                  std::move(builder)));
   own.builder = std::make_unique<CandidateBuilder>(std::move(made));
   return std::unique_ptr<Machine>(new Machine(std::move(state)));
 }
