@@ -77,8 +77,8 @@ void add_static_arguments(const Recipe& recipe, const CommandNames& names,
   words.emplace_back("--static");
   add("--samples", std::to_string(names.calibration_samples));
   add("--calibration", std::string(to_string(recipe.calibration)));
-  if (recipe.activations != kFastActivations)
-    add("--activations", std::string(to_string(recipe.activations)));
+  // Said even where it is the default, which differs from one processor to another.
+  add("--activations", std::string(to_string(recipe.activations)));
   if (!recipe.types.empty()) add("--types", joined(recipe.types));
   if (recipe.connected) words.emplace_back("--connected");
   for (const auto& node : recipe.float_nodes) add("--exclude-nodes", node);

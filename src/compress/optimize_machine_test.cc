@@ -193,7 +193,7 @@ TEST(Recipes, AreWhatAModelCanHave) {
   };
   EXPECT_EQ(count(CandidateKind::kFloat), 1);
   EXPECT_EQ(count(CandidateKind::kDynamic), 0);  // Nothing but convolutions.
-  EXPECT_EQ(count(CandidateKind::kStatic), 4);
+  EXPECT_EQ(count(CandidateKind::kStatic), 5);
   EXPECT_EQ(count(CandidateKind::kChannels), 2);
   for (std::size_t i = 0; i < recipes.size(); ++i)
     EXPECT_EQ(std::ranges::count(recipes, describe(recipes[i]), describe), 1) << i;
