@@ -15,8 +15,8 @@
 #include "compress/convert_float.h"
 #include "compress/correct_bias.h"
 #include "compress/equalize.h"
-#include "compress/prepare.h"
 #include "compress/pad_inputs.h"
+#include "compress/prepare.h"
 #include "compress/quantize_dynamic.h"
 #include "compress/quantize_static.h"
 #include "compress/quantize_weights.h"
@@ -218,13 +218,13 @@ Result<void> quantize_statically(infer::Runtime& runtime, const std::filesystem:
   }
   const auto floats = flags.training.wanted ? model.copy() : graph::Model();
   SELVAGE_TRY(report.quantization, compress::quantize_static(model, ranges, options));
-  if (compress::kPadsThinInputs && !flags.no_passes) compress::pad_thin_inputs(model);
   if (flags.training.wanted) {
     report.method += ", trained behind the rounding";
     const RetrainTask task{path, flags.data, flags.out, flags.session.threads.value_or(0)};
     SELVAGE_TRY(report.training,
                 retrain_quantized(runtime, model, floats, task, flags.training, output));
   }
+  if (compress::kPadsThinInputs && !flags.no_passes) compress::pad_thin_inputs(model);
   return {};
 }
 
@@ -327,9 +327,9 @@ std::string report_text(const Report& report, const QuantizeFlags& flags, const 
   rescued(report.equalized, "layer pairs equalised");
   rescued(report.smoothed, "activations smoothed");
   rescued(report.corrected, "biases corrected");
-  if (report.training) text += "\n  trained: " + summary_text(*report.training);
   for (const auto& input : report.bound)
     text += "\n  '" + input + "' is what the card says from now on, whatever is passed";
+  if (report.training) text += "\n  trained: " + summary_text(*report.training);
   if (done.kept.empty()) return text + "\n";
   text += ", " + format_plural(done.kept.size(), "operator") + " kept in float:\n";
   Table table({{""}, {"", Align::kRight}, {""}, {""}});
