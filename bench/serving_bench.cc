@@ -2,8 +2,8 @@
 //   serving_bench [--seconds N]
 // - a lone request through submit() and back, beside the same Binding::run in the caller's thread;
 // - requests a second for an identity of one float, from two threads;
-// - a matrix product that is limited by reading its weights, 32 clients, beside the best fixed
-//   batch that so many clients can fill.
+// - one matrix product and four in a row, limited by reading their weights, 32 clients, beside the
+//   best fixed batch that so many clients can fill.
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -53,14 +53,20 @@ void write(const fs::path& path, std::string_view text) {
   write(path, std::as_bytes(std::span(text)));
 }
 
-std::vector<std::byte> product() {
+/// Layers of kWide x kWide, with a rectifier after all but the last.
+std::vector<std::byte> perceptron(int layers) {
   const std::vector<float> weights(kWide * kWide, 0.01f);
-  return ModelBuilder()
-      .input("x", DataType::kFloat32, {-1, kWide})
-      .initialiser("w", {kWide, kWide}, weights)
-      .node("Gemm", {"x", "w"}, {"y"})
-      .output("y", DataType::kFloat32, {-1, kWide})
-      .bytes();
+  ModelBuilder builder;
+  builder.input("x", DataType::kFloat32, {-1, kWide});
+  std::string value = "x";
+  for (int i = 1; i <= layers; ++i) {
+    const std::string at = std::to_string(i);
+    const std::string product = i == layers ? "y" : "h" + at;
+    builder.initialiser("w" + at, {kWide, kWide}, weights);
+    builder.node("Gemm", {value, "w" + at}, {product});
+    if (i < layers) builder.node("Relu", {product}, {value = "r" + at});
+  }
+  return builder.output("y", DataType::kFloat32, {-1, kWide}).bytes();
 }
 
 /// A repository in a temporary folder.
@@ -71,10 +77,13 @@ class Folder {
     for (const char* name : {"identity", "identity-single"})
       write(path_ / name / "1/model.onnx", identity);
     for (const char* name : {"product", "product-single"})
-      write(path_ / name / "1/model.onnx", product());
+      write(path_ / name / "1/model.onnx", perceptron(1));
+    for (const char* name : {"perceptron", "perceptron-single"})
+      write(path_ / name / "1/model.onnx", perceptron(4));
     write(path_ / "identity/config.pbtxt", "max_batch_size: 64 dynamic_batching { }");
-    write(path_ / "product/config.pbtxt", "max_batch_size: 32 dynamic_batching { }");
-    for (const char* name : {"identity-single", "product-single"})
+    for (const char* name : {"product", "perceptron"})
+      write(path_ / name / "config.pbtxt", "max_batch_size: 32 dynamic_batching { }");
+    for (const char* name : {"identity-single", "product-single", "perceptron-single"})
       write(path_ / name / "config.pbtxt", "max_batch_size: 1");
   }
   ~Folder() { fs::remove_all(path_); }
@@ -232,6 +241,29 @@ void print_rate(std::string_view what, double rate, double base) {
               rate / base);
 }
 
+/// Dynamic batches of many clients beside the best fixed batch.
+void batching(ModelRepository& repository, const std::string& name, int cores, double seconds) {
+  std::printf("\n%s, %d clients\n", name.c_str(), kClients);
+  const auto model = must(repository.model(name));
+  double best = 0;
+  for (const std::int64_t rows : {1, 2, 4, 8, 16, 32}) {
+    // So many clients have so many rows under way, and no more.
+    const int threads = std::min(cores, static_cast<int>(kClients / rows));
+    const double rate = bare(model->session(), rows, kWide, threads, seconds);
+    best = std::max(best, rate);
+    print_rate(
+        "bare run, batch " + std::to_string(rows) + " on " + std::to_string(threads) + " threads",
+        rate, best);
+  }
+  print_rate("submit(), one by one", event_loop(repository, name + "-single", kClients, seconds),
+             best);
+  double rate = 0;
+  const double rows =
+      mean_batch(repository, name, [&] { rate = event_loop(repository, name, kClients, seconds); });
+  print_rate("submit(), batches, beside the best fixed batch", rate, best);
+  std::printf("rows in a batch: %.1f\n", rows);
+}
+
 int measure(double seconds) {
   const Folder folder;
   const auto runtime = must(infer::Runtime::create());
@@ -250,27 +282,7 @@ int measure(double seconds) {
              runs);
   print_rate("submit(), batches", closed_loop(*repository, "identity", 2, 64, seconds), runs);
 
-  std::printf("\nproduct with a %lld x %lld matrix, %d clients\n", static_cast<long long>(kWide),
-              static_cast<long long>(kWide), kClients);
-  const auto model = must(repository->model("product"));
-  double best = 0;
-  for (const std::int64_t rows : {1, 2, 4, 8, 16, 32}) {
-    // So many clients have so many rows under way, and no more.
-    const int threads = std::min(cores, static_cast<int>(kClients / rows));
-    const double rate = bare(model->session(), rows, kWide, threads, seconds);
-    best = std::max(best, rate);
-    print_rate(
-        "bare run, batch " + std::to_string(rows) + " on " + std::to_string(threads) + " threads",
-        rate, best);
-  }
-  print_rate("submit(), one by one", event_loop(*repository, "product-single", kClients, seconds),
-             best);
-  double rate = 0;
-  const double rows = mean_batch(*repository, "product", [&] {
-    rate = event_loop(*repository, "product", kClients, seconds);
-  });
-  print_rate("submit(), batches, beside the best fixed batch", rate, best);
-  std::printf("rows in a batch: %.1f\n", rows);
+  for (const char* name : {"product", "perceptron"}) batching(*repository, name, cores, seconds);
   return 0;
 }
 
