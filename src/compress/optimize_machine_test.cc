@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/file.h"
 
@@ -29,7 +30,7 @@ class OptimizeMachine : public testing::Test {
  protected:
   OptimizeMachine()
       : folder_(fs::path(testing::TempDir()) /
-                (std::string("optimize-machine-") +
+                ("optimize-machine-" + std::to_string(::getpid()) + "-" +
                  testing::UnitTest::GetInstance()->current_test_info()->name())) {
     fs::remove_all(folder_);
     fs::create_directories(folder_ / "pictures");

@@ -7,6 +7,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "compress/optimize_journal.h"
@@ -85,9 +86,9 @@ class FakeBench final : public Workbench {
 class Optimize : public testing::Test {
  protected:
   Optimize() : bench_(clock_) {
-    folder_ =
-        fs::path(testing::TempDir()) /
-        (std::string("optimize-") + testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder_ = fs::path(testing::TempDir()) /
+              ("optimize-" + std::to_string(::getpid()) + "-" +
+               testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::remove_all(folder_);
     tell(CandidateKind::kFloat, 0, 0.95, 1000);
     tell(CandidateKind::kDynamic, 0.002, 1.4, 300);
@@ -268,7 +269,8 @@ TEST_F(Optimize, FailsWhereTheOriginalDoes) {
 }
 
 TEST(Journal, KeepsEveryFigure) {
-  const auto folder = fs::path(testing::TempDir()) / "optimize-journal";
+  const auto folder =
+      fs::path(testing::TempDir()) / ("optimize-journal-" + std::to_string(::getpid()));
   fs::remove_all(folder);
   const auto journal = Journal::open(folder, crypto::sha256("settings"));
   ASSERT_TRUE(journal);
