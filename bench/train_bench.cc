@@ -4,7 +4,9 @@
 // model file.
 //
 //   train_bench [--batch N] [--seconds S] [--threads T]... [--recompute] [--profile PREFIX]
-//   NAME|FILE.onnx...
+//   [--graph FILE] NAME|FILE.onnx...
+//
+// --graph writes the step as ONNX, to be looked at.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -33,7 +35,7 @@ struct Arguments {
   std::int64_t batch = 64;
   double seconds = 3;
   std::vector<int> threads;
-  std::string profile;
+  std::string profile, graph;
   bool recompute = false;
   std::vector<std::string> models;
 };
@@ -80,6 +82,7 @@ Result<void> measure(infer::Runtime& runtime, const std::string& name, int threa
       {.kind = gives_back ? learn::LossKind::kMeanSquared : learn::LossKind::kCrossEntropy,
        .output = "output"}};
   SELVAGE_TRY(auto graph, learn::build_training_graph(runtime, model, options));
+  if (!arguments.graph.empty()) SELVAGE_RETURN_IF_ERROR(graph.model.save(arguments.graph));
   SELVAGE_TRY(const auto session, learn::TrainingSession::create(
                                       runtime, std::move(graph),
                                       {.threads = threads, .profile_prefix = arguments.profile}));
@@ -127,6 +130,8 @@ Arguments parse(int argc, char** argv) {
       arguments.recompute = true;
     } else if (word == "--profile") {
       arguments.profile = next();
+    } else if (word == "--graph") {
+      arguments.graph = next();
     } else {
       arguments.models.emplace_back(word);
     }

@@ -78,49 +78,52 @@ SELVAGE_INLINE void dot_block(const DotBlock& b) {
     }
 }
 
-// As many sums as the registers hold: 32 of them, or 16.
+/// The blocks of one instruction set, with as many sums as its registers hold: 32 of them, or 16.
+/// The last six numbers are the vectors of a tile of 1, 4, 6 and 8 rows, and the columns of 4 rows
+/// and of one row.
+#define SELVAGE_CONV_LOOPS(NAME, FLOATS, TARGET, V1, V4, V6, V8, COLUMNS, COLUMNS1) \
+  struct NAME {                                                                     \
+    TARGET static void conv1(const ConvBlock& b) {                                  \
+      conv_block<FLOATS, 1, V1>(b);                                                 \
+    }                                                                               \
+    TARGET static void conv4(const ConvBlock& b) {                                  \
+      conv_block<FLOATS, 4, V4>(b);                                                 \
+    }                                                                               \
+    TARGET static void conv6(const ConvBlock& b) {                                  \
+      conv_block<FLOATS, 6, V6>(b);                                                 \
+    }                                                                               \
+    TARGET static void conv8(const ConvBlock& b) {                                  \
+      conv_block<FLOATS, 8, V8>(b);                                                 \
+    }                                                                               \
+    TARGET static void dot(const DotBlock& b) {                                     \
+      dot_block<FLOATS, 4, COLUMNS>(b);                                             \
+    }                                                                               \
+    TARGET static void dot1(const DotBlock& b) {                                    \
+      dot_block<FLOATS, 1, COLUMNS1>(b);                                            \
+    }                                                                               \
+    static constexpr ConvLoops kLoops{.vector = FLOATS,                             \
+                                      .dot_columns = COLUMNS,                       \
+                                      .dot1_columns = COLUMNS1,                     \
+                                      .conv1 = conv1,                               \
+                                      .conv4 = conv4,                               \
+                                      .conv6 = conv6,                               \
+                                      .conv8 = conv8,                               \
+                                      .dot = dot,                                   \
+                                      .dot1 = dot1};                                \
+  }
+
 #if defined(__x86_64__)
-struct Avx512 {
-  [[gnu::target("avx512f,fma")]] static void conv4(const ConvBlock& b) { conv_block<16, 4, 6>(b); }
-  [[gnu::target("avx512f,fma")]] static void conv6(const ConvBlock& b) { conv_block<16, 6, 4>(b); }
-  [[gnu::target("avx512f,fma")]] static void conv8(const ConvBlock& b) { conv_block<16, 8, 3>(b); }
-  [[gnu::target("avx512f,fma")]] static void dot(const DotBlock& b) { dot_block<16, 4, 6>(b); }
-  static constexpr ConvLoops kLoops{
-      .vector = 16, .dot_columns = 6, .conv4 = conv4, .conv6 = conv6, .conv8 = conv8, .dot = dot};
-};
-struct Avx2 {
-  [[gnu::target("avx2,fma")]] static void conv4(const ConvBlock& b) { conv_block<8, 4, 3>(b); }
-  [[gnu::target("avx2,fma")]] static void conv6(const ConvBlock& b) { conv_block<8, 6, 2>(b); }
-  [[gnu::target("avx2,fma")]] static void conv8(const ConvBlock& b) { conv_block<8, 8, 1>(b); }
-  [[gnu::target("avx2,fma")]] static void dot(const DotBlock& b) { dot_block<8, 4, 3>(b); }
-  static constexpr ConvLoops kLoops{
-      .vector = 8, .dot_columns = 3, .conv4 = conv4, .conv6 = conv6, .conv8 = conv8, .dot = dot};
-};
-constexpr std::size_t kBaseVectors = 12;
+SELVAGE_CONV_LOOPS(Avx512, 16, [[gnu::target("avx512f,fma")]], 8, 6, 4, 3, 6, 9);
+SELVAGE_CONV_LOOPS(Avx2, 8, [[gnu::target("avx2,fma")]], 8, 3, 2, 1, 3, 9);
+SELVAGE_CONV_LOOPS(Base, 4, , 8, 3, 2, 1, 3, 9);
 #else
-constexpr std::size_t kBaseVectors = 24;
+SELVAGE_CONV_LOOPS(Base, 4, , 8, 6, 4, 3, 6, 9);
 #endif
-struct Base {
-  static void conv4(const ConvBlock& b) { conv_block<4, 4, kBaseVectors / 4>(b); }
-  static void conv6(const ConvBlock& b) { conv_block<4, 6, kBaseVectors / 6>(b); }
-  static void conv8(const ConvBlock& b) { conv_block<4, 8, kBaseVectors / 8>(b); }
-  static void dot(const DotBlock& b) { dot_block<4, 4, kBaseVectors / 4>(b); }
-  static constexpr ConvLoops kLoops{.vector = 4,
-                                    .dot_columns = kBaseVectors / 4,
-                                    .conv4 = conv4,
-                                    .conv6 = conv6,
-                                    .conv8 = conv8,
-                                    .dot = dot};
-};
 
 }  // namespace
 
 const ConvLoops& conv_loops() {
-#if defined(__x86_64__)
-  if (instructions() == Instructions::kAvx512) return Avx512::kLoops;
-  if (instructions() == Instructions::kAvx2) return Avx2::kLoops;
-#endif
-  return Base::kLoops;
+  return SELVAGE_LOOPS_OF(instructions());
 }
 
 }  // namespace selvage::learn

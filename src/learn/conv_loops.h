@@ -46,10 +46,13 @@ struct ConvLoops {
   std::size_t vector;        ///< Floats in one.
   std::size_t dot_rows = 4;  ///< Of a DotBlock.
   std::size_t dot_columns;
-  void (*conv4)(const ConvBlock&);  ///< Of 4, 6 and 8 rows.
+  std::size_t dot1_columns;         ///< Of a DotBlock of one row.
+  void (*conv1)(const ConvBlock&);  ///< Of 1, 4, 6 and 8 rows.
+  void (*conv4)(const ConvBlock&);
   void (*conv6)(const ConvBlock&);
   void (*conv8)(const ConvBlock&);
   void (*dot)(const DotBlock&);
+  void (*dot1)(const DotBlock&);  ///< Of one row.
 };
 [[nodiscard]] const ConvLoops& conv_loops();
 

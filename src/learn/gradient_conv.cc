@@ -34,9 +34,13 @@ std::int64_t area_of(Expression x) {
   return x.elements() / (x.size(0) * x.size(1));
 }
 
-bool uses_own(const Window& window, Expression x) {
-  return x.builder().own_operators() && window.rank() == 2 && window.fits_own_conv() &&
-         x.type() == DataType::kFloat32;
+/// Our own operator for a gradient of a Conv between `in` and `out` channels; empty if none is.
+std::string own_operator(const Window& window, Expression any, std::int64_t in, std::int64_t out,
+                         const char* gradient) {
+  if (!any.builder().own_operators() || window.rank() != 2 || any.type() != DataType::kFloat32)
+    return {};
+  const auto family = window.own_conv(in, out);
+  return family.empty() ? std::string() : std::string(family) + gradient;
 }
 
 /// [N,C,L] as [N,C,1,L]: what is fast for pictures is fast for signals.
@@ -78,8 +82,8 @@ Expression turned_conv(const Window& window, Expression dy, Expression w, const 
 }
 
 Expression input_gradient(const Window& window, Expression dy, Expression w, const Shape& x) {
-  if (uses_own(window, dy))
-    return dy.builder().own_node("ConvInputGradient", {dy, w}, {dy.type(), x},
+  if (const auto own = own_operator(window, dy, x[1], dy.size(1), "InputGradient"); !own.empty())
+    return dy.builder().own_node(own, {dy, w}, {dy.type(), x},
                                  {{"pads", window.pads()},
                                   {"strides", window.strides},
                                   {"input_size", std::vector<std::int64_t>{x[2], x[3]}}});
@@ -196,8 +200,9 @@ Expression weight_gradient_of_points(const Window& window, Expression x, Express
 }
 
 Expression weight_gradient(const Window& window, Expression x, Expression dy, const Shape& w) {
-  if (uses_own(window, x))
-    return x.builder().own_node("ConvWeightGradient", {x, dy}, {x.type(), w},
+  if (const auto own = own_operator(window, x, x.size(1), dy.size(1), "WeightGradient");
+      !own.empty())
+    return x.builder().own_node(own, {x, dy}, {x.type(), w},
                                 {{"pads", window.pads()},
                                  {"strides", window.strides},
                                  {"kernel_shape", std::vector<std::int64_t>{w[2], w[3]}}});
@@ -264,6 +269,7 @@ Result<void> conv_transpose(NodeGradient& n) {
 
 constexpr RuleEntry kRules[] = {
     {"Conv", conv},
+    {"DepthwiseConv", conv},
     {"ConvTranspose", conv_transpose},
 };
 

@@ -52,6 +52,23 @@ Result<Layout> layout_of(const OperatorCall::Input& x, std::initializer_list<Flo
   return layout;
 }
 
+/// What a normalisation had and found: the inputs from `first` on, and how x lies.
+struct Normalised {
+  Layout layout;
+  Floats scale, bias, mean, variance;
+
+  static Result<Normalised> of(OperatorCall& call, const OperatorCall::Input& x,
+                               std::size_t first) {
+    Normalised norm;
+    for (auto* values : {&norm.scale, &norm.bias, &norm.mean, &norm.variance}) {
+      SELVAGE_TRY(const auto input, call.input(first++));
+      *values = input.values;
+    }
+    SELVAGE_TRY(norm.layout, layout_of(x, {norm.scale, norm.bias, norm.mean, norm.variance}));
+    return norm;
+  }
+};
+
 class NormKernel : public infer::OperatorKernel {
  public:
   NormKernel(float epsilon, const Limits& limits) : epsilon_(epsilon), limits_(limits) {}
@@ -114,18 +131,14 @@ class Replay final : public NormKernel {
 
   Result<void> compute(OperatorCall& call) const override {
     SELVAGE_TRY(const auto x, call.input(0));
-    SELVAGE_TRY(const auto scale, call.input(1));
-    SELVAGE_TRY(const auto bias, call.input(2));
-    SELVAGE_TRY(const auto mean, call.input(3));
-    SELVAGE_TRY(const auto variance, call.input(4));
-    SELVAGE_TRY(const auto layout,
-                layout_of(x, {scale.values, bias.values, mean.values, variance.values}));
+    SELVAGE_TRY(const auto norm, Normalised::of(call, x, 1));
     SELVAGE_TRY(const auto y, call.output(0, x.shape));
     const auto& loops = norm_loops();
-    return call.parallel(layout.channels, [&](std::size_t c) {
-      loops.apply(layout.channel(), x.values.data() + layout.begin(c), nullptr,
-                  map(scale.values[c], bias.values[c], mean.values[c], variance.values[c]),
-                  limits(), y.data() + layout.begin(c));
+    return call.parallel(norm.layout.channels, [&](std::size_t c) {
+      const auto begin = norm.layout.begin(c);
+      loops.apply(norm.layout.channel(), x.values.data() + begin, nullptr,
+                  map(norm.scale[c], norm.bias[c], norm.mean[c], norm.variance[c]), limits(),
+                  y.data() + begin);
     });
   }
 };
@@ -139,23 +152,19 @@ class Gradient final : public NormKernel {
   Result<void> compute(OperatorCall& call) const override {
     SELVAGE_TRY(const auto x, call.input(0));
     SELVAGE_TRY(const auto dy, call.input(1));
-    SELVAGE_TRY(const auto scale, call.input(2));
-    SELVAGE_TRY(const auto bias, call.input(3));
-    SELVAGE_TRY(const auto mean, call.input(4));
-    SELVAGE_TRY(const auto variance, call.input(5));
-    SELVAGE_TRY(const auto layout,
-                layout_of(x, {scale.values, bias.values, mean.values, variance.values}));
+    SELVAGE_TRY(const auto norm, Normalised::of(call, x, 2));
     if (dy.shape != x.shape) return misfit();
     SELVAGE_TRY(const auto dx, call.output(0, x.shape));
-    SELVAGE_TRY(const auto d_scale, call.output(1, scale.shape));
-    SELVAGE_TRY(const auto d_bias, call.output(2, bias.shape));
+    SELVAGE_TRY(const auto d_scale, call.output(1, {x.shape[1]}));
+    SELVAGE_TRY(const auto d_bias, call.output(2, {x.shape[1]}));
     const auto& loops = norm_loops();
+    const auto& layout = norm.layout;
     return call.parallel(layout.channels, [&](std::size_t c) {
       const auto channel = layout.channel();
       const float* from = x.values.data() + layout.begin(c);
       const float* gradient = dy.values.data() + layout.begin(c);
-      const float m = mean.values[c], inv = inverse(variance.values[c]);
-      const auto forward = map(scale.values[c], bias.values[c], m, variance.values[c]);
+      const float m = norm.mean[c], inv = inverse(norm.variance[c]);
+      const auto forward = map(norm.scale[c], norm.bias[c], m, norm.variance[c]);
       const auto sums = loops.gradient_sums(channel, from, gradient, m, forward, limits());
       d_scale[c] = sums.product * inv;
       d_bias[c] = sums.gradient;

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "learn/kernel_conv.h"
+#include "learn/kernel_depthwise.h"
 #include "learn/kernel_norm.h"
 #include "learn/kernel_pool.h"
 
@@ -12,6 +13,9 @@ std::span<const infer::CustomOperator* const> training_operators() {
   static constexpr std::array kOperators{&kConvOperator,
                                          &kConvInputGradientOperator,
                                          &kConvWeightGradientOperator,
+                                         &kDepthwiseConvOperator,
+                                         &kDepthwiseConvInputGradientOperator,
+                                         &kDepthwiseConvWeightGradientOperator,
                                          &kBatchNormOperator,
                                          &kBatchNormAddOperator,
                                          &kBatchNormReplayOperator,

@@ -8,6 +8,9 @@
 // ConvInputGradient(dY, W; pads, strides, input_size) -> dX
 //     Of that Conv; input_size is H and W.
 // ConvWeightGradient(X, dY; pads, strides, kernel_shape) -> dW
+// DepthwiseConv, DepthwiseConvInputGradient, DepthwiseConvWeightGradient
+//     The same with a window for each channel: W [C,1,h,w].
+//     Nodes say so as `group` too, for who reads the graph.
 // BatchNorm(X [N,C,...], scale [C], bias [C]; epsilon, floor, ceiling, open) -> Y, mean, variance
 //     Normalised by the batch, then limited to floor .. ceiling: Relu or Clip. A gradient passes at
 //     the floor itself unless there is `open`.

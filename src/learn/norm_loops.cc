@@ -217,11 +217,7 @@ SELVAGE_NORM_LOOPS(Base, 4, );
 }  // namespace
 
 const NormLoops& norm_loops() {
-#if defined(__x86_64__)
-  if (instructions() == Instructions::kAvx512) return Avx512::kLoops;
-  if (instructions() == Instructions::kAvx2) return Avx2::kLoops;
-#endif
-  return Base::kLoops;
+  return SELVAGE_LOOPS_OF(instructions());
 }
 
 }  // namespace selvage::learn

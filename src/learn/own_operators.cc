@@ -158,7 +158,8 @@ bool replace_conv(GraphBuilder& builder, const onnx::NodeProto& node, const Name
   const bool is_constant = builder.constant_value(w) && !trained.contains(w.name());
   auto window =
       window_of(node, x.shape(), y.shape(), Shape(w.shape().begin() + 2, w.shape().end()));
-  if (is_constant || !window.fits_own_conv()) return false;
+  const auto family = window.own_conv(x.size(1), y.size(1));
+  if (is_constant || family.empty()) return false;
   builder.set_prefix(node.name().empty() ? node.output(0) : node.name());
   auto shape = y.shape();
   if (window.rank() == 1) {
@@ -168,8 +169,9 @@ bool replace_conv(GraphBuilder& builder, const onnx::NodeProto& node, const Name
     shape.insert(shape.begin() + 2, 1);
   }
   if (!bias) bias = builder.zeros({w.size(0)});
-  const auto own = builder.own_node("Conv", {x, w, bias}, {y.type(), shape},
-                                    {{"pads", window.pads()}, {"strides", window.strides}});
+  const auto own = builder.own_node(
+      family, {x, w, bias}, {y.type(), shape},
+      {{"pads", window.pads()}, {"strides", window.strides}, {"group", window.group}});
   builder.named(reshape(own, y.shape()), node.output(0));
   return true;
 }

@@ -19,6 +19,16 @@
 #define SELVAGE_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/// `kLoops` of the struct that the instructions are named after: Base, and on x86 Avx2 and Avx512.
+#if defined(__x86_64__)
+#define SELVAGE_LOOPS_OF(INSTRUCTIONS)                      \
+  ((INSTRUCTIONS) == Instructions::kAvx512 ? Avx512::kLoops \
+   : (INSTRUCTIONS) == Instructions::kAvx2 ? Avx2::kLoops   \
+                                           : Base::kLoops)
+#else
+#define SELVAGE_LOOPS_OF(INSTRUCTIONS) (Base::kLoops)
+#endif
+
 namespace selvage::learn {
 
 enum class Instructions : std::uint8_t {

@@ -21,11 +21,12 @@ bool Window::has_padding() const {
   return !all_are(begin, 0) || !all_are(end, 0);
 }
 
-bool Window::fits_own_conv() const {
-  if (rank() < 1 || rank() > 2 || group != 1 || !has_unit_dilations()) return false;
+std::string_view Window::own_conv(std::int64_t in, std::int64_t out) const {
+  if (rank() < 1 || rank() > 2 || !has_unit_dilations()) return {};
   for (std::size_t i = 0; i < rank(); ++i)
-    if (begin[i] < 0 || end[i] < 0 || begin[i] >= kernel[i] || end[i] >= kernel[i]) return false;
-  return true;
+    if (begin[i] < 0 || end[i] < 0 || begin[i] >= kernel[i] || end[i] >= kernel[i]) return {};
+  if (group == 1) return "Conv";
+  return group == in && in == out ? "DepthwiseConv" : "";
 }
 
 Window Window::lifted() const {

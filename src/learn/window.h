@@ -2,6 +2,7 @@
 // src/learn.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -29,9 +30,10 @@ struct Window {
   [[nodiscard]] bool has_unit_strides() const;
   [[nodiscard]] bool has_unit_dilations() const;
   [[nodiscard]] bool has_padding() const;
-  /// Whether our own convolution takes it (kernels.h): one group, one or two dimensions, no
-  /// dilation, and less padding than window.
-  [[nodiscard]] bool fits_own_conv() const;
+  /// Which of our own convolutions takes so many channels in and out (kernels.h): "Conv" with one
+  /// group, "DepthwiseConv" with one for each channel. Empty if none does: they have one or two
+  /// dimensions, no dilation, and less padding than window.
+  [[nodiscard]] std::string_view own_conv(std::int64_t in, std::int64_t out) const;
   /// A window of one dimension as one of two.
   [[nodiscard]] Window lifted() const;
 };
