@@ -198,8 +198,9 @@ inline MakeCaller binary_caller(std::uint16_t port, const std::string& model,
 
 constexpr std::size_t kClients = 4;
 
-/// Requests a second of clients that ask again as soon as they are answered.
-inline double saturation(const MakeCaller& make, double seconds) {
+/// Requests a second of clients that ask again as soon as they are answered. More than arrivals
+/// that do not wait for answers can be: no thread ever sleeps, and the next request is never late.
+inline double closed_loop_rate(const MakeCaller& make, double seconds) {
   std::atomic<std::uint64_t> calls{0};
   std::atomic<bool> stop{false};
   std::latch ready(kClients + 1);
@@ -220,11 +221,18 @@ inline double saturation(const MakeCaller& make, double seconds) {
   return static_cast<double>(calls) / seconds;
 }
 
+struct OpenLoop {
+  HistogramSnapshot latency;
+  double achieved = 0;  ///< Requests a second until the last answer.
+};
+
 /// Latencies at a fixed rate; client c sends every kClients-th request.
-inline HistogramSnapshot open_loop(const MakeCaller& make, double rate, double seconds) {
+inline OpenLoop open_loop(const MakeCaller& make, double rate, double seconds) {
   Histogram latency;
   const auto total = static_cast<std::uint64_t>(rate * seconds);
   std::latch ready(kClients + 1);
+  const auto ahead = std::chrono::milliseconds(20);
+  Clock::time_point begin;
   {
     std::vector<std::jthread> clients;
     for (std::size_t c = 0; c < kClients; ++c)
@@ -232,8 +240,6 @@ inline HistogramSnapshot open_loop(const MakeCaller& make, double rate, double s
         const Caller call = make();
         for (int i = 0; i < 20; ++i) call();
         ready.arrive_and_wait();
-        ready.wait();
-        const auto begin = Clock::now();
         for (std::uint64_t i = c; i < total; i += kClients) {
           const auto due =
               begin + std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -243,9 +249,28 @@ inline HistogramSnapshot open_loop(const MakeCaller& make, double rate, double s
           latency.record(Clock::now() - due);
         }
       });
+    begin = Clock::now() + ahead;
     ready.arrive_and_wait();
   }
-  return latency.snapshot();
+  const double took = std::chrono::duration<double>(Clock::now() - begin).count();
+  return {latency.snapshot(), static_cast<double>(total) / took};
+}
+
+/// The highest rate of arrivals that is answered as fast as it arrives, to about 2 %: below, no
+/// backlog grows. By bisection under what closed clients reach; a rate is refused when it fails
+/// twice, since a machine that stands still for a moment says nothing about the server.
+inline double sustained_rate(const MakeCaller& make, double closed, double seconds) {
+  constexpr double kAchieved = 0.99;
+  const auto holds = [&](double rate) {
+    return open_loop(make, rate, seconds).achieved >= kAchieved * rate;
+  };
+  double low = 0, high = closed;
+  for (int step = 0; step < 6; ++step) {
+    const double rate = low > 0 ? (low + high) / 2 : 0.8 * closed;
+    (holds(rate) || holds(rate) ? low : high) = rate;
+    if (low == 0) low = rate / 4;  // Where nobody has looked, and far below.
+  }
+  return low;
 }
 
 inline double us(std::uint64_t ns) {

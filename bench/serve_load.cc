@@ -1,19 +1,26 @@
 // What the protocols cost over the in-process call, and how many small requests a server takes:
-//   serve_load [--seconds N] [only PROTOCOL]               our server, in a process of its own;
-//                                                          PROTOCOL: http, grpc or shared
+//   serve_load [--seconds N] [--rate R] [only PROTOCOL]    our server, in a process of its own;
+//                                                          PROTOCOL: http, grpc, shared, or bare
+//                                                          for sockets without a protocol
 //   serve_load [--seconds N] [--rate R] http PORT PATH BODY    any server on this machine
 //   serve_load [--seconds N] [--rate R] grpc PORT              the same, with ModelInfer of
 //                                                          "identity"; R: requests a second
 //   serve_load model FILE                                  writes that model
 // Latencies are open-loop: requests are due at a fixed rate, and each is timed from the moment it
 // was due, so that a server that stalls pays for everyone who waits (no coordinated omission).
+// Loads are shares of the highest rate of such arrivals that is answered as fast as it arrives;
+// those of closed clients, which overstate it, are printed beside them.
+#include <csignal>
 #include <filesystem>
 #include <memory>
+#include <numeric>
 #include <semaphore>
 #include <thread>
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench/load.h"
@@ -86,6 +93,64 @@ struct Region {
   Region& operator=(const Region&) = delete;
 };
 
+/// What the machine gives to the simplest server there can be, in a process of its own: for each
+/// connection a thread that reads requests of one size and sums up their floats. Make it before
+/// any thread.
+class BareServer {
+ public:
+  explicit BareServer(std::size_t body_bytes) : body_bytes_(body_bytes) {
+    const std::size_t request_bytes = head().size() + body_bytes;
+    const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    if (::bind(listener, reinterpret_cast<const sockaddr*>(&address), size) != 0 ||
+        ::listen(listener, SOMAXCONN) != 0 ||
+        ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size) != 0)
+      die("no port for the bare server");
+    port_ = ntohs(address.sin_port);
+    child_ = ::fork();
+    if (child_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      for (;;) std::thread(serve, ::accept(listener, nullptr, nullptr), request_bytes).detach();
+    }
+    ::close(listener);
+  }
+  ~BareServer() {
+    ::kill(child_, SIGKILL);
+    ::waitpid(child_, nullptr, 0);
+  }
+  BareServer(const BareServer&) = delete;
+  BareServer& operator=(const BareServer&) = delete;
+  [[nodiscard]] MakeCaller caller() const {
+    return http_caller(port_, kPath, std::string(body_bytes_, '\0'));
+  }
+
+ private:
+  static constexpr const char* kPath = "/";
+  [[nodiscard]] std::string head() const { return http_head("POST", kPath, body_bytes_); }
+  static void serve(int fd, std::size_t request_bytes) {
+    const int on = 1;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    std::vector<float> request((request_bytes + sizeof(float) - 1) / sizeof(float));
+    for (;;) {
+      if (::recv(fd, request.data(), request_bytes, MSG_WAITALL) <
+          static_cast<ssize_t>(request_bytes))
+        break;
+      const float sum = std::reduce(request.begin(), request.end(), 0.0f);
+      const std::string text = std::to_string(sum);
+      const std::string reply =
+          "HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(text.size()) + "\r\n\r\n" + text;
+      if (::send(fd, reply.data(), reply.size(), MSG_NOSIGNAL) < 0) break;
+    }
+    ::close(fd);
+  }
+  const std::size_t body_bytes_;
+  pid_t child_ = -1;
+  std::uint16_t port_ = 0;
+};
+
 MakeCaller shared_caller(std::uint16_t port) {
   const std::string region = R"({"key":")" + std::string(kRegionKey) + R"(","byte_size":)" +
                              std::to_string(kWideBytes) + "}";
@@ -99,7 +164,8 @@ MakeCaller shared_caller(std::uint16_t port) {
   return http_caller(port, "/v2/models/mean/infer", body);
 }
 
-void compare_protocols(infer::ModelRepository& repository, const Ports& ports, double seconds,
+void compare_protocols(infer::ModelRepository& repository, const Ports& ports,
+                       const BareServer& bare, double seconds, double fixed,
                        std::string_view only) {
   const std::vector<float> values(kWide, 0.5f);
   Region region;
@@ -111,39 +177,47 @@ void compare_protocols(infer::ModelRepository& repository, const Ports& ports, d
   };
   const Row rows[] = {{"http", "HTTP, binary tensor", binary_caller(ports.http, "mean", values)},
                       {"grpc", "gRPC", grpc_caller(ports.grpc, grpc_request("mean", values))},
-                      {"shared", "system shared memory", shared_caller(ports.http)}};
+                      {"shared", "system shared memory", shared_caller(ports.http)},
+                      {"bare", "bare sockets", bare.caller()}};
   std::printf("602 KB input, %zu clients, latencies from when each request was due\n", kClients);
   for (const Row& row : rows) {
     if (!only.empty() && only != row.key) continue;
-    const double most = saturation(row.make, seconds / 2);
-    for (const double share : {0.1, kBusyShare}) {
-      const double rate = share * most;
-      const auto base = open_loop(direct, rate, seconds);
-      const auto found = open_loop(row.make, rate, seconds);
-      std::printf(" at %.0f %% of %.0f/s:\n", share * 100, most);
+    const auto at = [&](double rate) {
+      const auto base = open_loop(direct, rate, seconds).latency;
       print("in-process", rate, base, nullptr);
-      print(row.name, rate, found, &base);
+      print(row.name, rate, open_loop(row.make, rate, seconds).latency, &base);
+    };
+    if (fixed > 0) {
+      at(fixed);
+      continue;
     }
+    const double closed = closed_loop_rate(row.make, seconds / 2);
+    const double most = sustained_rate(row.make, closed, seconds / 4);
+    std::printf(" %s: %.0f/s sustained; %.0f/s by closed clients\n", row.name, most, closed);
+    std::printf("  10 %% and %.0f %% of what is sustained, %.0f %% of closed clients:\n",
+                kBusyShare * 100, kBusyShare * 100);
+    for (const double rate : {0.1 * most, kBusyShare * most, kBusyShare * closed}) at(rate);
   }
 }
 
 // Requests a second at saturation, and latencies at `rate`, or at 70 % of saturation for rate 0.
 void small_model(const char* name, const MakeCaller& make, double seconds, double rate = 0) {
-  const double most = saturation(make, seconds);
-  print(name, most, open_loop(make, rate > 0 ? rate : kBusyShare * most, seconds), nullptr);
+  const double most = closed_loop_rate(make, seconds);
+  print(name, most, open_loop(make, rate > 0 ? rate : kBusyShare * most, seconds).latency, nullptr);
 }
 
 constexpr std::string_view kSmallJson =
     R"({"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[0.5]}]})";
 
-void run_ours(double seconds, std::string_view only) {
+void run_ours(double seconds, double rate, std::string_view only) {
   Folder folder;
-  const ServerProcess server(folder.path);  // Before there are threads.
+  const ServerProcess server(folder.path);  // Before there are threads, as the next one.
+  const BareServer bare(kWideBytes);
   const Ports& ports = server.ports();
   const auto runtime = must(infer::Runtime::create());
   const auto repository =
       must(infer::ModelRepository::create(*runtime, {.folders = {folder.path}, .control = {}}));
-  compare_protocols(*repository, ports, seconds, only);
+  compare_protocols(*repository, ports, bare, seconds, rate, only);
   if (!only.empty()) return;
   std::printf("identity of one float: requests/s at saturation, latency at %.0f %% of it\n",
               kBusyShare * 100);
@@ -169,9 +243,9 @@ int run(int argc, char** argv) {
   }
   const std::vector<std::string_view> rest(argv + at, argv + argc);
   if (rest.empty()) {
-    run_ours(seconds, "");
+    run_ours(seconds, rate, "");
   } else if (rest[0] == "only" && rest.size() == 2) {
-    run_ours(seconds, rest[1]);
+    run_ours(seconds, rate, rest[1]);
   } else if (rest[0] == "http" && rest.size() == 4) {
     small_model("HTTP",
                 http_caller(port_of(argv[at + 1]), argv[at + 2], argv[at + 3],

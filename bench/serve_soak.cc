@@ -100,7 +100,7 @@ int swaps(int count) {
   std::jthread swapper;
   int version = 1;
   for (const auto& [name, make] : protocols) {
-    const auto steady = open_loop(make, kSwapRate, 3);
+    const auto steady = open_loop(make, kSwapRate, 3).latency;
     swapped = false;
     const auto begin = Clock::now();
     swapper = std::jthread([&] {
@@ -108,8 +108,8 @@ int swaps(int count) {
       for (int i = 0; i < count; ++i) swap(folder, connection, ++version);
       swapped = true;
     });
-    HistogramSnapshot during = open_loop(make, kSwapRate, 1);
-    while (!swapped) during.merge(open_loop(make, kSwapRate, 1));
+    HistogramSnapshot during = open_loop(make, kSwapRate, 1).latency;
+    while (!swapped) during.merge(open_loop(make, kSwapRate, 1).latency);
     swapper.join();
     const std::chrono::duration<double> took = Clock::now() - begin;
     std::printf("%s: %d swaps in %.1f s, 0 failed, 0 mixed\n", name, count, took.count());

@@ -133,7 +133,7 @@ void add_network_options(CLI::App& app, Chosen& chosen) {
   app.add_option("--grpc-port", server.grpc_port, "0: any free one")
       ->capture_default_str()
       ->group(group);
-  app.add_option("--http-threads", server.http_threads, "0: one for two cores")
+  app.add_option("--http-threads", server.http_threads, "0: one for each core")
       ->check(CLI::Range(0, 256))
       ->capture_default_str()
       ->group(group);

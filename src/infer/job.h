@@ -123,6 +123,7 @@ struct Batch {
   Jobs jobs;
   std::int64_t rows = 0;
   SteadyTime taken{};
+  std::optional<SteadyTime> ran;  ///< By the runner: when the model was done, before the answers.
 
   /// Around the run: between them cancel() reaches it. False when nobody wants the answer any more.
   [[nodiscard]] bool begin_run(Binding& binding);

@@ -159,6 +159,7 @@ Result<void> OnnxRunner::infer(Scheduler& scheduler, Batch& batch,
   SELVAGE_RETURN_IF_ERROR(std::move(done));
   slot->spoilt = cancelled;
   run.ran = clock.steady_now();
+  batch.ran = run.ran;
   SELVAGE_RETURN_IF_ERROR(check_rows(*slot, run));
   SELVAGE_RETURN_IF_ERROR(keep_state(*slot, run));
   answer(scheduler, batch, run, slot);

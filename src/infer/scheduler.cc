@@ -5,6 +5,12 @@
 #include "infer/session.h"
 
 namespace selvage::infer {
+namespace {
+
+// When this thread will have had the time for itself that is due to it for what it has computed.
+thread_local SteadyTime t_free_from = SteadyTime::min();
+
+}  // namespace
 
 bool Batch::begin_run(Binding& binding) {
   const std::scoped_lock lock(mutex_);
@@ -76,11 +82,17 @@ bool Scheduler::claim_worker() {
 
 bool Scheduler::claim_caller(const Job& job) {
   // Alone in every respect: whoever came before must not wait for longer because of this one.
-  if (!job.here || run_time_ >= kQuickRun || queue_->size() != 1 || called_ > 0 ||
-      running_.size() >= options_.instances)
+  if (!job.here || run_time_ >= kQuickRun || job.submitted + kCallerBurst < t_free_from ||
+      queue_->size() != 1 || called_ > 0 || running_.size() >= options_.instances)
     return false;
   ++called_;
   return true;
+}
+
+void Scheduler::work_here(SteadyTime began) {
+  if (work()) pool_.post(shared_from_this());
+  const auto now = clock_.steady_now();
+  t_free_from = std::max(t_free_from, began) + (now - began) * 3 / 2;
 }
 
 void Scheduler::note_run(std::chrono::nanoseconds took) {
@@ -128,7 +140,7 @@ void Scheduler::submit(const std::shared_ptr<Job>& job) {
   if (alarm) pool_.wake_at(*alarm, weak_from_this());
   fail_expired(expired);
   if (!pushed) fail(*job, std::move(pushed).error());
-  if (here && work()) pool_.post(shared_from_this());
+  if (here) work_here(job->submitted);
 }
 
 void Scheduler::cancel(Job& job) {
@@ -227,7 +239,7 @@ bool Scheduler::end(Batch& batch) {
   {
     const std::scoped_lock lock(mutex_);
     std::erase(running_, &batch);
-    if (batch.jobs.size() == 1) note_run(now - batch.taken);
+    if (batch.jobs.size() == 1 && batch.ran) note_run(*batch.ran - batch.taken);
     for (const auto& job : batch.jobs) {
       job->state = Job::State::kAnswered;
       job->batch = nullptr;

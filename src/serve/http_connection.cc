@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 
+#include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
@@ -114,13 +115,17 @@ class Connection final : public HttpConnection {
    public:
     explicit Exchange(std::shared_ptr<Connection> connection)
         : connection_(std::move(connection)) {}
+    // At once where the handler has answered on the connection's own thread: those who wait behind
+    // it there wait for themselves, not for each other.
     void reply(std::move_only_function<HttpReply()> make) override {
-      asio::post(connection_->stream_.get_executor(),
-                 [connection = connection_, make = std::move(make)]() mutable {
-                   connection->reply(make);
-                 });
+      asio::dispatch(connection_->stream_.get_executor(),
+                     [connection = connection_, make = std::move(make)]() mutable {
+                       connection->reply(make);
+                     });
     }
-    void on_leave(Cancel cancel) override { connection_->cancel_ = std::move(cancel); }
+    void on_leave(Cancel cancel) override {
+      if (connection_->phase_ == Phase::kHandling) connection_->cancel_ = std::move(cancel);
+    }
 
    private:
     const std::shared_ptr<Connection> connection_;  // Two threads may read it at once.
@@ -236,6 +241,9 @@ class Connection final : public HttpConnection {
   void read_body() {
     if (framing_.chunked) return read_chunks();
     const std::uint64_t length = framing_.content_length.value_or(0);
+    // With all of it in view, so that it gets kept memory of its size: growing copies.
+    if (length > 0)
+      if (auto room = body_->prepare(length); !room) return refuse(std::move(room).error());
     const auto here = static_cast<std::size_t>(std::min<std::uint64_t>(length, buffer_.size()));
     const auto* data = static_cast<const std::byte*>(buffer_.data().data());
     if (auto taken = body_->append({data, here}); !taken) return refuse(std::move(taken).error());

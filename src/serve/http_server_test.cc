@@ -521,6 +521,17 @@ TEST_F(HttpServerTest, RepliesThatWaitToBeReadCount) {
   EXPECT_THAT(ask(post(kInfer, small + small, header)).substr(0, 12), "HTTP/1.1 200");
 }
 
+// Growing would copy what has come, again and again.
+TEST_F(HttpServerTest, BodiesGetTheMemoryOfThoseBefore) {
+  const std::string large(600'000, '\0');
+  const std::string request = post(kInfer, large, "Inference-Header-Content-Length: 0\r\n");
+  EXPECT_THAT(ask(request), StartsWith("HTTP/1.1 200"));
+  Client slow(server_->port());
+  slow.send(std::string_view(request).substr(0, 1'000));
+  for (int i = 0; i < 500 && budget_.used() == 0; ++i) std::this_thread::sleep_for(milliseconds(10));
+  EXPECT_GE(budget_.used(), large.size());
+}
+
 // Three bytes of JSON are a string object of 32.
 TEST_F(HttpServerTest, TensorsMadeOfJsonCount) {
   const auto strings = [](std::size_t count) {

@@ -91,12 +91,15 @@ struct Server::State {
 
   Result<void> listen() {
     const auto threads = [](unsigned chosen) { return chosen > 0 ? chosen : default_threads(); };
-    SELVAGE_TRY(http, HttpServer::start({.host = options.host,
-                                         .port = options.http_port,
-                                         .threads = threads(options.http_threads),
-                                         .tls = options.tls,
-                                         .limits = options.http_limits},
-                                        *api, budget, access_log.get()));
+    // Quick models run where their requests arrive: every core should be able to.
+    const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+    SELVAGE_TRY(
+        http, HttpServer::start({.host = options.host,
+                                 .port = options.http_port,
+                                 .threads = options.http_threads > 0 ? options.http_threads : cores,
+                                 .tls = options.tls,
+                                 .limits = options.http_limits},
+                                *api, budget, access_log.get()));
     SELVAGE_TRY(grpc, GrpcServer::start({.host = options.host,
                                          .port = options.grpc_port,
                                          .threads = threads(options.grpc_threads),

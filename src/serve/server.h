@@ -24,8 +24,8 @@ struct ServerOptions {
   std::string host = "127.0.0.1";
   std::uint16_t http_port = 8000;  ///< 0 = any free one, here and below.
   std::uint16_t grpc_port = 8001;
-  unsigned http_threads = 0;  ///< 0 = one for two cores, here and below.
-  unsigned grpc_threads = 0;
+  unsigned http_threads = 0;  ///< 0 = one for each core.
+  unsigned grpc_threads = 0;  ///< 0 = one for two cores.
   TlsOptions tls;
   std::filesystem::path token_file;  ///< Empty: nobody needs a token.
   std::filesystem::path access_log;  ///< Empty: none; "-": standard error.
