@@ -67,13 +67,13 @@ class Builder {
                 .columns = columns,
                 .bits = options.bits,
                 .block_size = options.block_size},
-        is_symmetric_(options.symmetry == Symmetry::kSymmetric) {
+        symmetry_(options.symmetry) {
     const auto bits = static_cast<std::size_t>(options.bits);
     block_bytes_ = static_cast<std::size_t>(options.block_size) * bits / 8;
     zero_bytes_ = (matrix_.blocks() * bits + 7) / 8;
     matrix_.bytes.resize(columns * matrix_.blocks() * block_bytes_);
     matrix_.scales.resize(columns * matrix_.blocks());
-    if (is_symmetric_) return;
+    if (symmetry_ == Symmetry::kSymmetric) return;
     if (options.rounding == RoundingMethod::kHqq)
       matrix_.real_zero_points.resize(columns * matrix_.blocks());
     else
@@ -89,6 +89,14 @@ class Builder {
       put(std::span(matrix_.zero_points).subspan(column * zero_bytes_, zero_bytes_), block,
           static_cast<std::uint8_t>(scale.zero), matrix_.bits);
   }
+  /// Chooses and sets the scale of the block that begins at `row` of a column's weights.
+  BlockScale open_block(std::span<const float> weights, std::size_t column, std::size_t row) {
+    const auto size = static_cast<std::size_t>(matrix_.block_size);
+    const auto block = weights.subspan(row, std::min(size, weights.size() - row));
+    const auto scale = block_scale(block, matrix_.bits, symmetry_);
+    set_block(column, row / size, scale);
+    return scale;
+  }
   void set_code(std::size_t column, std::size_t row, std::uint8_t code) {
     const auto size = static_cast<std::size_t>(matrix_.block_size);
     const auto block = row / size;
@@ -101,7 +109,7 @@ class Builder {
 
  private:
   BlockwiseMatrix matrix_;
-  bool is_symmetric_;
+  Symmetry symmetry_;
   std::size_t block_bytes_ = 0, zero_bytes_ = 0;
 };
 
@@ -321,14 +329,14 @@ BlockwiseMatrix quantize_blockwise(std::span<const float> matrix, std::size_t ro
   if (options.rounding == RoundingMethod::kHqq) return quantize_hqq(turned, rows, columns, options);
   Builder builder(rows, columns, options);
   const auto size = static_cast<std::size_t>(options.block_size);
-  for (std::size_t c = 0; c < columns; ++c)
-    for (std::size_t begin = 0; begin < rows; begin += size) {
-      const auto block = std::span(turned).subspan(c * rows + begin, std::min(size, rows - begin));
-      const auto scale = block_scale(block, options.bits, options.symmetry);
-      builder.set_block(c, begin / size, scale);
-      for (std::size_t k = 0; k < block.size(); ++k)
-        builder.set_code(c, begin + k, code_of(block[k], scale, options.bits));
+  for (std::size_t c = 0; c < columns; ++c) {
+    const auto weights = std::span(turned).subspan(c * rows, rows);
+    BlockScale scale;
+    for (std::size_t r = 0; r < rows; ++r) {
+      if (r % size == 0) scale = builder.open_block(weights, c, r);
+      builder.set_code(c, r, code_of(weights[r], scale, options.bits));
     }
+  }
   return builder.take();
 }
 
@@ -343,11 +351,7 @@ BlockwiseMatrix quantize_gptq(std::span<const float> matrix, std::size_t rows, s
     const auto weights = std::span(turned).subspan(c * rows, rows);
     BlockScale scale;
     for (std::size_t r = 0; r < rows; ++r) {
-      if (r % size == 0) {
-        scale = block_scale(weights.subspan(r, std::min(size, rows - r)), options.bits,
-                            options.symmetry);
-        builder.set_block(c, r / size, scale);
-      }
+      if (r % size == 0) scale = builder.open_block(weights, c, r);
       const auto code = code_of(weights[r], scale, options.bits);
       builder.set_code(c, r, code);
       const double* const row = factor.data() + r * rows;
@@ -371,11 +375,7 @@ BlockwiseMatrix quantize_adaround(std::span<const float> matrix, std::size_t row
     const auto column = std::span(turned).subspan(c * rows, rows);
     BlockScale scale;
     for (std::size_t r = 0; r < rows; ++r) {
-      if (r % size == 0) {
-        scale = block_scale(column.subspan(r, std::min(size, rows - r)), options.bits,
-                            options.symmetry);
-        builder.set_block(c, r / size, scale);
-      }
+      if (r % size == 0) scale = builder.open_block(column, c, r);
       steps[r] = static_cast<double>(scale.scale);
       codes[r] = code_of(column[r], scale, options.bits);
       exact[r] = steps[r] == 0

@@ -1,11 +1,13 @@
 #include "compress/compare_layers.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include <selvage/onnx.pb.h>
 
 #include "compress/exposed.h"
+#include "compress/graph_writer.h"
 #include "graph/index.h"
 #include "graph/values.h"
 
@@ -14,7 +16,10 @@ namespace {
 
 using graph::Index;
 
-constexpr std::string_view kDequantized = "_DequantizeLinear_Output";
+/// What quantisers call a value that is in integers for a while: ours, and
+/// onnxruntime.quantization.
+constexpr std::array kDequantizedSuffixes{kDequantizedSuffix,
+                                          std::string_view("_DequantizeLinear_Output")};
 
 struct Pair {
   std::string first, second, type;
@@ -49,8 +54,10 @@ struct Sums {
 
 /// A value of the second model that stands for one of the first; "" if there is none.
 std::string counterpart(const std::string& name, const Index& second) {
-  const auto dequantized = name + std::string(kDequantized);
-  if (second.producer(dequantized) != Index::kNone) return dequantized;
+  for (const auto suffix : kDequantizedSuffixes) {
+    auto dequantized = name + std::string(suffix);
+    if (second.producer(dequantized) != Index::kNone) return dequantized;
+  }
   return second.producer(name) != Index::kNone ? name : "";
 }
 

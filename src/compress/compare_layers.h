@@ -31,9 +31,9 @@ struct CompareLayersOptions {
   std::function<bool(std::size_t done, std::size_t total)> progress;
 };
 
-/// Values are aligned by name; what quantisation put behind a value (NAME_DequantizeLinear_Output)
-/// stands for it. In the order of the first model. kInvalidArgument when nothing can be aligned;
-/// otherwise as calibrate().
+/// Values are aligned by name; what quantisation put behind a value (NAME_dq, or
+/// onnxruntime.quantization's NAME_DequantizeLinear_Output) stands for it. In the order of the
+/// first model. kInvalidArgument when nothing can be aligned; otherwise as calibrate().
 [[nodiscard]] Result<std::vector<LayerDifference>> compare_layers(
     infer::Runtime& runtime, const graph::Model& first, const graph::Model& second,
     const Samples& samples, const CompareLayersOptions& options = {});

@@ -22,6 +22,11 @@ namespace selvage::compress {
 /// Where the runtime keeps its own operators.
 inline constexpr std::string_view kMicrosoftDomain = "com.microsoft";
 
+/// What quantize_static() calls what it makes of NAME: integers, and floats again. Short, since
+/// names are a tenth of a small model's file.
+inline constexpr std::string_view kQuantizedSuffix = "_q";
+inline constexpr std::string_view kDequantizedSuffix = "_dq";
+
 /// Adds an initialiser; `name` must be fresh.
 onnx::TensorProto& add_tensor(onnx::GraphProto& graph, std::string_view name, DataType type,
                               const Shape& shape, std::span<const std::byte> bytes);

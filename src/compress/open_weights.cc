@@ -19,14 +19,12 @@ namespace {
 
 using graph::Index;
 
-constexpr std::string_view kStored = "_quantized";  // What quantize_static() calls them.
-
 /// The float tensor that a stored integer tensor was made of; null if there is none.
 const onnx::TensorProto* original_of(const onnx::TensorProto& stored, const graph::Model& floats,
                                      const Index& index) {
-  if (!is_quantized_type(graph::type_of(stored)) || !stored.name().ends_with(kStored))
+  if (!is_quantized_type(graph::type_of(stored)) || !stored.name().ends_with(kQuantizedSuffix))
     return nullptr;
-  const auto stem = stored.name().substr(0, stored.name().size() - kStored.size());
+  const auto stem = stored.name().substr(0, stored.name().size() - kQuantizedSuffix.size());
   const int at = index.constant(stem);
   if (at == Index::kNone) return nullptr;
   const auto& original = floats.proto().graph().initializer(at);
@@ -102,7 +100,7 @@ Result<std::size_t> open_weights(graph::Model& quantized, const graph::Model& fl
     SELVAGE_TRY(const auto values, graph::read_floats(*original, floats.folder()));
     auto& rounding = added.emplace_back(node);
     rounding.set_op_type("QuantizeLinear");
-    rounding.set_name(original->name() + "_QuantizeLinear");
+    rounding.set_name(stored.name());
     rounding.set_input(0, original->name());
     rounding.set_output(0, stored.name());
     graph::store_floats(stored, DataType::kFloat32, graph::shape_of(stored), values);

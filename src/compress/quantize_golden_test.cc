@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "compress/calibrate.h"
 #include "compress/quantize_static.h"
+#include "compress/quantize_testing.h"
 #include "graph/tensor.h"
 #include "graph/values.h"
 
@@ -77,14 +78,13 @@ class QuantizationGolden : public ::testing::Test {
     const auto report = quantize_static(model, *ranges, options);
     ASSERT_TRUE(report) << report.error().message;
 
-    std::map<std::string, const onnx::TensorProto*> found;
-    for (const auto& tensor : model.proto().graph().initializer()) found[tensor.name()] = &tensor;
+    const auto found = testing::parameters_by_name(model);
     const auto& expected = expected_["models"][name];
     EXPECT_EQ(found.size(), expected.size()) << name;
     for (const auto& [tensor, content] : expected.items()) {
       ASSERT_TRUE(found.contains(tensor)) << name << ": " << tensor;
-      EXPECT_EQ(found[tensor]->data_type(), content[0].get<int>()) << name << ": " << tensor;
-      const auto data = graph::TensorData::open(*found[tensor], {});
+      EXPECT_EQ(found.at(tensor)->data_type(), content[0].get<int>()) << name << ": " << tensor;
+      const auto data = graph::TensorData::open(*found.at(tensor), {});
       ASSERT_TRUE(data) << data.error().message;
       std::string hex;
       for (const auto byte : data->view().bytes) {

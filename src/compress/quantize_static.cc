@@ -122,42 +122,64 @@ class QdqWriter {
   ParameterNames add_parameters(const std::string& stem, DataType type,
                                 std::span<const QuantizationParameters> parameters, bool is_list) {
     const Shape shape = is_list ? Shape{static_cast<std::int64_t>(parameters.size())} : Shape{};
-    ParameterNames names{index_.fresh_name(stem + "_scale"),
-                         index_.fresh_name(stem + "_zero_point")};
     std::vector<float> scales;
     for (const auto& one : parameters) scales.push_back(one.scale);
-    graph::add_initialiser(graph_, names.scale, shape, scales);
-    add_tensor(graph_, names.zero_point, type, shape, zero_point_bytes(type, parameters));
-    return names;
+    const auto scale = index_.fresh_name(stem + "_scale");
+    graph::add_initialiser(graph_, scale, shape, scales);
+    return {scale, add_zero_points(stem, type, parameters, shape)};
   }
 
-  onnx::NodeProto& add_node(std::string_view type, const std::string& input,
-                            const ParameterNames& parameters, const std::string& output,
-                            const std::string& stem, std::optional<std::size_t> axis) {
+  /// Most zero points are one of a few, and a small model has as many bytes of names as of weights:
+  /// those that are equal are one tensor, named after what it holds ("uint8_131", "int8_0_x64").
+  std::string add_zero_points(const std::string& stem, DataType type,
+                              std::span<const QuantizationParameters> parameters,
+                              const Shape& shape) {
+    const auto first = parameters.front().zero_point;
+    const bool is_uniform =
+        std::ranges::all_of(parameters, [&](const auto& one) { return one.zero_point == first; });
+    auto content = std::string(to_string(type)) + "_" + std::to_string(first);
+    if (!shape.empty()) content += "_x" + std::to_string(parameters.size());
+    if (is_uniform)
+      if (const auto found = zero_points_.find(content); found != zero_points_.end())
+        return found->second;
+    const auto name = index_.fresh_name(is_uniform ? content : stem + "_zero_point");
+    add_tensor(graph_, name, type, shape, zero_point_bytes(type, parameters));
+    if (is_uniform) zero_points_.emplace(content, name);
+    return name;
+  }
+
+  /// Named after its output.
+  void add_node(std::string_view type, const std::string& input, const ParameterNames& parameters,
+                const std::string& output, std::optional<std::size_t> axis = {}) {
     auto& node = added_.emplace_back();
     node.set_op_type(std::string(type));
     node.set_domain(domain_);
-    auto name_of_node = stem;
+    auto name_of_node = output;
     for (int i = 1; !node_names_.insert(name_of_node).second; ++i)
-      name_of_node = stem + "_" + std::to_string(i);
+      name_of_node = output + "_" + std::to_string(i);
     node.set_name(name_of_node);
     for (const auto* name : {&input, &parameters.scale, &parameters.zero_point})
       node.add_input(*name);
     node.add_output(output);
     if (axis) graph::set_attribute(node, "axis", static_cast<std::int64_t>(*axis));
-    return node;
+  }
+
+  [[nodiscard]] std::string quantized_name(const std::string& stem) {
+    return index_.fresh_name(stem + std::string(kQuantizedSuffix));
+  }
+  [[nodiscard]] std::string dequantized_name(const std::string& stem) {
+    return index_.fresh_name(stem + std::string(kDequantizedSuffix));
   }
 
   void add_weight(const PlannedTensor& tensor) {
     const auto& weight = weights_.at(tensor.name);
     const auto names =
         add_parameters(tensor.name, tensor.type, tensor.parameters, tensor.axis.has_value());
-    const auto stored = index_.fresh_name(tensor.name + "_quantized");
-    const auto output = index_.fresh_name(tensor.name + "_DequantizeLinear_Output");
+    const auto stored = quantized_name(tensor.name);
+    const auto output = dequantized_name(tensor.name);
     add_tensor(graph_, stored, weight.type, weight.shape, weight.bytes);
     replace_uses(tensor.name, output);
-    add_node("DequantizeLinear", stored, names, output, tensor.name + "_DequantizeLinear",
-             tensor.axis);
+    add_node("DequantizeLinear", stored, names, output, tensor.axis);
     parameters_.emplace(tensor.name, names);
     replaced_.insert(tensor.name);
   }
@@ -172,20 +194,20 @@ class QdqWriter {
     if (tensor.factor != 1) {
       auto scaled = tensor.parameters;
       for (auto& one : scaled) one.scale *= tensor.factor;
-      written = add_parameters(name + "_QuantizeLinear", tensor.type, scaled, false);
+      written = add_parameters(name + std::string(kQuantizedSuffix), tensor.type, scaled, false);
     }
-    const auto quantized = index_.fresh_name(name + "_QuantizeLinear_Output");
+    const auto quantized = quantized_name(name);
     std::string input = name, output = name;
     if (const auto origin = origin_of(name);
         index_.is_output(name) && origin.node != Index::kNone) {
-      input = index_.fresh_name(name + "_QuantizeLinear_Input");
+      input = index_.fresh_name(name + "_float");
       graph_.mutable_node(origin.node)->set_output(origin.output, input);
     } else {
-      output = index_.fresh_name(name + "_DequantizeLinear_Output");
+      output = dequantized_name(name);
       replace_uses(name, output);
     }
-    add_node("QuantizeLinear", input, written, quantized, name + "_QuantizeLinear", {});
-    add_node("DequantizeLinear", quantized, names, output, name + "_DequantizeLinear", {});
+    add_node("QuantizeLinear", input, written, quantized);
+    add_node("DequantizeLinear", quantized, names, output);
   }
 
   void make_sum(const PlannedSum& sum) {
@@ -195,29 +217,29 @@ class QdqWriter {
     const auto stem = node.output(0) + "_addend";
     const auto names = add_parameters(stem, sum.type, std::span(&parameters, 1), false);
     const auto weight = quantize_weight(std::span(&sum.addend, 1), {}, sum.type, {parameters}, {});
-    const auto stored = index_.fresh_name(stem + "_quantized");
+    const auto stored = quantized_name(stem);
     add_tensor(graph_, stored, sum.type, {}, weight.bytes);
-    const auto output = index_.fresh_name(stem + "_DequantizeLinear_Output");
-    add_node("DequantizeLinear", stored, names, output, stem + "_DequantizeLinear", {});
+    const auto output = dequantized_name(stem);
+    add_node("DequantizeLinear", stored, names, output);
     node.set_op_type("Add");
     node.clear_attribute();
     node.add_input(output);
   }
 
   void add_bias(const PlannedBias& bias) {
-    const auto stored = index_.fresh_name(bias.name + "_quantized");
-    const auto output = index_.fresh_name(bias.name + "_DequantizeLinear_Output");
+    const auto stored = quantized_name(bias.name);
+    const auto output = dequantized_name(bias.name);
     const bool is_list = bias.scales.size() > 1;
     const auto integers = quantize_bias(bias.values, bias.scales);
     const auto shape = graph::shape_of(graph_.initializer(index_.constant(bias.name)));
     add_tensor(graph_, stored, DataType::kInt32, shape, std::as_bytes(std::span(integers)));
     std::vector<QuantizationParameters> parameters;
     for (const float scale : bias.scales) parameters.push_back({scale, 0});
-    const auto names = add_parameters(stored, DataType::kInt32, parameters, is_list);
+    const auto names = add_parameters(bias.name, DataType::kInt32, parameters, is_list);
     auto& node = *graph_.mutable_node(bias.node);
     node.set_input(2, output);
     graph::remove_attribute(node, "beta");  // It is in the values.
-    add_node("DequantizeLinear", stored, names, output, bias.name + "_DequantizeLinear",
+    add_node("DequantizeLinear", stored, names, output,
              is_list ? std::optional<std::size_t>(0) : std::nullopt);
     replaced_.insert(bias.name);
   }
@@ -229,6 +251,7 @@ class QdqWriter {
   std::string domain_;
   std::unordered_map<std::string, QuantizedTensor> weights_;
   std::unordered_map<std::string, ParameterNames> parameters_;
+  std::unordered_map<std::string, std::string> zero_points_;  ///< By what they hold.
   std::unordered_map<std::string, Origin> moved_;
   std::unordered_set<std::string> replaced_, node_names_;
   std::vector<onnx::NodeProto> added_;

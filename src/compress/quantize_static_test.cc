@@ -213,8 +213,7 @@ TEST(QuantizeStatic, OverridesWin) {
                                                      {"w1", {.min = -2.0f, .max = 2.0f}},
                                                      {"c2", {.scale = 0.125f, .zero_point = 3}}}});
   ASSERT_TRUE(report) << report.error().message;
-  std::map<std::string, const onnx::TensorProto*> found;
-  for (const auto& tensor : model.proto().graph().initializer()) found[tensor.name()] = &tensor;
+  const auto found = parameters_by_name(model);
   EXPECT_EQ(graph::type_of(*found.at("a2_zero_point")), DataType::kUint16);
   EXPECT_EQ(graph::read_floats(*found.at("w1_scale"), {})->front(), 2.0f / 127);
   EXPECT_EQ(graph::read_floats(*found.at("c2_scale"), {})->front(), 0.125f);
@@ -352,7 +351,7 @@ TEST(QuantizeStatic, BiasesOfChannelsThatAreAllButOffBecomeIntegersToo) {
   ASSERT_TRUE(quantize(model, {.per_channel = true}));
   const auto& tensors = model.proto().graph().initializer();
   EXPECT_TRUE(std::ranges::any_of(tensors, [](const auto& tensor) {
-    return tensor.name() == "b_quantized";
+    return tensor.name() == "b_q";
   })) << "left in float";
   EXPECT_GT(sqnr(original, model), 24);
 }

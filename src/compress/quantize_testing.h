@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cmath>
+#include <map>
 #include <random>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -11,7 +14,9 @@
 #include "compress/calibrate.h"
 #include "compress/quantize_static.h"
 #include "graph/check.h"
+#include "graph/tensor.h"
 #include "graph/testing.h"
+#include "graph/values.h"
 #include "infer/session.h"
 
 namespace selvage::compress::testing {
@@ -95,6 +100,32 @@ inline Result<QuantizationReport> quantize(graph::Model& model, const StaticOpti
   SELVAGE_TRY(const auto values, static_candidates(model, options));
   SELVAGE_TRY(const auto ranges, calibrate(runtime(), model, values, random_samples(model), {}));
   return quantize_static(model, ranges, options);
+}
+
+/// What quantize_static() stored, by the names that onnxruntime.quantization would give it:
+/// NAME_scale, NAME_zero_point and NAME_quantized. Other constants keep their names.
+inline std::map<std::string, const onnx::TensorProto*> parameters_by_name(
+    const graph::Model& model) {
+  std::map<std::string_view, const onnx::TensorProto*> stored;
+  for (const auto& tensor : model.proto().graph().initializer()) stored[tensor.name()] = &tensor;
+  std::map<std::string, const onnx::TensorProto*> found;
+  auto others = stored;
+  constexpr std::string_view kScale = "_scale", kStored = "_q";
+  for (const auto& node : model.proto().graph().node()) {
+    if (node.op_type() != "QuantizeLinear" && node.op_type() != "DequantizeLinear") continue;
+    auto stem = node.input(1).substr(0, node.input(1).size() - kScale.size());
+    if (const auto constant = stored.find(node.input(0)); constant != stored.end()) {
+      const auto& name = node.input(0);
+      const auto quantized = name.substr(0, name.size() - kStored.size()) + "_quantized";
+      found[quantized] = constant->second;
+      if (graph::type_of(*constant->second) == DataType::kInt32) stem = quantized;  // A bias.
+    }
+    found[stem + "_scale"] = stored.at(node.input(1));
+    found[stem + "_zero_point"] = stored.at(node.input(2));
+    for (const auto& input : node.input()) others.erase(input);
+  }
+  for (const auto& [name, tensor] : others) found.emplace(name, tensor);
+  return found;
 }
 
 inline int count_nodes(const graph::Model& model, std::string_view type) {
