@@ -4,6 +4,7 @@
 #include <ostream>
 #include <string>
 
+#include <signal.h>
 #include <unistd.h>
 
 #include "base/environment.h"
@@ -156,6 +157,8 @@ int parse_and_run(int argc, const char* const* argv, std::string_view version, O
     return handle_parse_error(*app, e, output);
   }
   watch_interrupts();
+  // Writing beyond the shell's limit of a file's size fails then, as on a full disk.
+  ::signal(SIGXFSZ, SIG_IGN);
   return run_action(*app, actions, output);
 }
 

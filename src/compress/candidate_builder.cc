@@ -8,6 +8,7 @@
 #include "compress/convert_float.h"
 #include "compress/correct_bias.h"
 #include "compress/equalize.h"
+#include "compress/float_stem.h"
 #include "compress/pad_inputs.h"
 #include "compress/prepare.h"
 #include "compress/prune_channels.h"
@@ -114,8 +115,10 @@ Result<const RangeMap*> CandidateBuilder::State::ranges_for(const Recipe& recipe
 Result<graph::Model> CandidateBuilder::State::build_static(const Recipe& recipe) {
   SELVAGE_TRY(auto* start, prepare(recipe));
   SELVAGE_TRY(const auto* ranges, ranges_for(recipe, *start));
-  const auto settings = static_options(recipe);
+  auto settings = static_options(recipe);
   auto model = start->model.copy();
+  // Ranges are those of values that keep their names.
+  if constexpr (kPadsThinInputs) (void)keep_stem_in_float(model, settings);
   if (recipe.bias_corrected) {
     SELVAGE_TRY(const auto count,
                 timed([&] { return correct_biases(runtime, model, *ranges, settings, samples); }));

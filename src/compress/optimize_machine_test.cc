@@ -5,9 +5,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <selvage/onnx.pb.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "compress/optimize_revert.h"
+#include "graph/tensor.h"
+#include "graph/values.h"
 
 namespace selvage::compress {
 namespace {
@@ -159,6 +163,70 @@ TEST_F(OptimizeMachine, CountsWhatLabelsSay) {
   EXPECT_LT(found->candidates[1].figures->file_bytes, original.file_bytes * 3 / 10);
   EXPECT_LT(found->candidates[2].figures->file_bytes, original.file_bytes);
   EXPECT_LT(found->candidates[2].figures->quality, original.quality);
+}
+
+/// Multiplies the elements whose place `chosen` takes.
+template <typename Chosen>
+void multiply(graph::Model& model, std::string_view name, float factor, Chosen chosen) {
+  for (auto& tensor : *model.proto().mutable_graph()->mutable_initializer()) {
+    if (tensor.name() != name) continue;
+    auto values = graph::read_floats(tensor, model.folder()).value();
+    for (std::size_t i = 0; i < values.size(); ++i)
+      if (chosen(i)) values[i] *= factor;
+    graph::store_floats(tensor, DataType::kFloat32, graph::shape_of(tensor), values);
+    return;
+  }
+  FAIL() << "no initialiser " << name;
+}
+
+TEST_F(OptimizeMachine, RevertsOrEqualisesTheLayerThatQuantisesBadly) {
+  const auto source = kDeps / "models/fashion-cnn";
+  if (!fs::exists(source)) GTEST_SKIP() << "no " << source;
+  fs::copy(source, folder_ / "cnn", fs::copy_options::recursive);
+  // The same network, but for a channel that the first convolution makes a thousandth of and the
+  // second a thousandfold: one scale leaves nothing of the second's other weights, and it does not
+  // help that each output channel has its own.
+  auto model = graph::Model::load(folder_ / "cnn/model.onnx").value();
+  constexpr std::size_t kInputs = 32, kKernel = 9;
+  for (const auto* name : {"1.weight", "1.bias"})
+    multiply(model, name, 0.001f, [](std::size_t i) { return i == 0; });
+  multiply(model, "4.weight", 1000, [](std::size_t i) { return i / kKernel % kInputs == 0; });
+  ASSERT_TRUE(model.save(folder_ / "cnn/model.onnx"));
+  ASSERT_NO_FATAL_FAILURE(open(folder_ / "cnn/model.onnx", kDeps / "data/fashion-mnist",
+                               {.calibration_max = 50, .evaluation_max = 400, .seed = 7}));
+  const auto quality_of = [&](const Recipe& recipe) -> Result<double> {
+    SELVAGE_RETURN_IF_ERROR(machine_->build(recipe, folder_ / "candidate.onnx"));
+    return machine_->quality(folder_ / "candidate.onnx");
+  };
+  const double original = quality_of({}).value();
+  const Recipe plain{.kind = CandidateKind::kStatic, .per_channel = true};
+  const double bad = quality_of(plain).value();
+  EXPECT_LT(bad, original - 0.1);
+  auto equalised = plain;
+  equalised.equalized = true;
+  EXPECT_GT(quality_of(equalised).value(), original - 0.01);
+
+  const auto groups = machine_->groups(plain).value();
+  const auto without = [&](const Reverted& reverted) {
+    auto recipe = plain;
+    for (const auto group : reverted)
+      recipe.float_nodes.insert(recipe.float_nodes.end(), groups[group].begin(),
+                                groups[group].end());
+    return recipe;
+  };
+  const auto found = revert_until_good(
+      {.groups = groups.size(),
+       .quality = bad,
+       .quality_wanted = original - 0.02,
+       .quality_of = [&](const Reverted& reverted) { return quality_of(without(reverted)); },
+       .error_of =
+           [&](const Reverted& reverted) { return machine_->output_error(without(reverted)); },
+       .keep_going = [] { return true; }});
+  ASSERT_TRUE(found) << found.error().message;
+  ASSERT_FALSE(found->reverted.empty());
+  EXPECT_LT(found->reverted.size(), groups.size());
+  EXPECT_THAT(groups[found->reverted.front()], testing::Contains("/4/Conv"));
+  EXPECT_GE(found->quality, original - 0.02);
 }
 
 TEST_F(OptimizeMachine, KeepsCalibrationAndEvaluationApart) {

@@ -5,6 +5,7 @@
 """
 
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -120,6 +121,23 @@ class OptimizeTest(Case):
         self.assertGreaterEqual(sum(one["resumed"] for one in report["candidates"]), 2)
         self.assertTrue(out.exists())
         self.assertTrue(list(work.glob("*.json")))
+
+    def test_a_full_disk_ends_the_search_and_it_goes_on_later(self):
+        out, work = self.folder / "small.onnx", self.folder / "work"
+        arguments = [
+            "optimize", BLAZEFACE, out, "--data", self.pictures(), "--only", "float", "--work", work,
+        ]  # fmt: skip
+        code, printed, error = run(
+            *arguments,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        )  # fmt: skip
+        self.assertEqual((code, printed), (1, ""))
+        self.assertIn("File too large", error)
+        self.assertFalse(out.exists())
+        self.assertEqual([path for path in work.iterdir() if path.suffix == ".onnx"], [])
+        report = self.json_of(*arguments)
+        self.assertGreater(len(report["candidates"]), 1)
+        self.assertTrue(out.exists())
 
     def test_targets_that_nothing_meets(self):
         out = self.folder / "out.onnx"

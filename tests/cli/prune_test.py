@@ -7,12 +7,16 @@
 import gzip
 import pathlib
 import random
+import resource
+import signal
 import struct
+import subprocess
 import sys
+import time
 import unittest
 
 import fixtures
-from cli_test import DEPS, Case
+from cli_test import DEPS, PROGRAM, Case
 
 MODELS = DEPS / "models"
 
@@ -164,6 +168,29 @@ class PruneTest(Case):
         self.assertIn("not an ONNX model",
                       self.fails(1, "prune", self.write("bad.onnx", b"\x08\x99"), out))
         self.assertFalse(out.exists())
+
+    def test_a_full_disk_leaves_what_was_there(self):
+        model, out = self.model(), self.folder / "small.onnx"
+        out.write_text("what was there")
+        error = self.fails(
+            1, "prune", model, out, "--macs", "50%",
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)),
+        )  # fmt: skip
+        self.assertIn("File too large", error)
+        self.assertEqual(out.read_text(), "what was there")
+        self.assertEqual([path.name for path in self.folder.glob("small*")], ["small.onnx"])
+
+    def test_an_interrupt_leaves_nothing(self):
+        out = self.folder / "small.onnx"
+        process = subprocess.Popen(
+            [PROGRAM, "prune", MODELS / "ppocr-det", out, "--latency", "50%"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        printed, error = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, printed), (130, ""), error)
+        self.assertEqual(list(self.folder.glob("small*")), [])
 
     def test_real_models(self):
         for name in ("blazeface-back", "ppocr-det", "mlsd-tiny"):

@@ -5,12 +5,16 @@
 """
 
 import random
+import resource
+import signal
+import subprocess
 import sys
+import time
 import unittest
 import xml.etree.ElementTree
 
 import fixtures
-from cli_test import Case, run
+from cli_test import DEPS, PROGRAM, Case, run
 
 
 def network():
@@ -108,6 +112,37 @@ class QuantizeTest(Case):
         self.assertIn("already quantised",
                       self.fails(1, "quantize", self.out, again, "--data", self.data))
         self.assertFalse(again.exists())
+
+    def files(self):
+        return sorted(path.name for path in self.folder.iterdir() if path.name != "cache")
+
+    def test_a_full_disk_leaves_what_was_there(self):
+        """A limit of a file's size fails the write exactly as a full disk does."""
+        before = self.model.read_bytes()
+        self.out.write_text("what was there")
+        files = self.files()
+        code, out, error = run(
+            "quantize", self.model, self.out, "--data", self.data,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)),
+        )  # fmt: skip
+        self.assertEqual((code, out), (1, ""))
+        self.assertRegex(error, "selvage: .*small.onnx': File too large")
+        self.assertEqual(self.out.read_text(), "what was there")
+        self.assertEqual(self.model.read_bytes(), before)
+        self.assertEqual(self.files(), files)
+
+    def test_an_interrupt_leaves_nothing(self):
+        files = self.files()
+        process = subprocess.Popen(
+            [PROGRAM, "quantize", DEPS / "models/ppocr-det", self.out, "--data",
+             DEPS / "data/opencv/notes.png", "--calibration", "entropy"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, out), (130, ""), error)
+        self.assertEqual(self.files(), files)
 
     def test_diff(self):
         self.json_of("quantize", self.model, self.out, "--data", self.data, "--no-measure")
