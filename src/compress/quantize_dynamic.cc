@@ -145,7 +145,12 @@ class GraphQuantizer {
   /// The values of a constant weight of `rank` dimensions (0: any), or why it cannot be taken.
   [[nodiscard]] Result<std::string> read_weight(const std::string& name, int rank, Stored& stored) {
     const auto* tensor = weight(name);
-    if (tensor == nullptr) return "its weight is no float32 constant";
+    if (tensor == nullptr) {
+      const int maker = index_.producer(name);
+      if (maker == Index::kNone || graph::is_op(graph_.node(maker), "Constant"))
+        return "its weight is no float32 constant of its graph";
+      return "its weight is not stored but computed, by " + graph_.node(maker).op_type();
+    }
     if (rank != 0 && tensor->dims_size() != rank) return "its weight has another rank";
     stored.name = name;
     stored.shape = graph::shape_of(*tensor);
@@ -415,6 +420,17 @@ Result<void> visit_graphs(onnx::GraphProto& graph, Visit& visit) {
   return visit(graph);
 }
 
+/// One node of each type, those last whose tables are mostly integers that shapes are made of.
+std::string reasons(std::vector<KeptNode> kept) {
+  std::ranges::stable_partition(kept, [](const auto& node) { return node.type != "Gather"; });
+  std::string text;
+  std::unordered_set<std::string> told;
+  for (const auto& node : kept)
+    if (told.insert(node.type).second)
+      text += (text.empty() ? "" : "; ") + node.type + " '" + node.name + "': " + node.reason;
+  return text;
+}
+
 Result<QuantizationReport> quantize_copy(graph::Model& model, const DynamicOptions& options) {
   if (graph::opset_of(model) < kOpsetMin) {
     SELVAGE_RETURN_IF_ERROR(graph::upgrade_opset(model, kOpsetMin));
@@ -434,8 +450,7 @@ Result<QuantizationReport> quantize_copy(graph::Model& model, const DynamicOptio
                 report.kept.empty()
                     ? "nothing to quantise dynamically: the model has no MatMul, Gemm, LSTM, "
                       "Attention or Gather with float32 weights"
-                    : "nothing to quantise dynamically: " + report.kept.front().type + " '" +
-                          report.kept.front().name + "': " + report.kept.front().reason);
+                    : "nothing to quantise dynamically: " + reasons(std::move(report.kept)));
   import_microsoft_domain(model);
   graph::sort_nodes(model);
   return report;
