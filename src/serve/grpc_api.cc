@@ -32,6 +32,16 @@ void answer(Services& services, grpc::ByteBuffer buffer, Exchange exchange) {
   exchange->reply(to_buffer(*reply));
 }
 
+// The same for one that takes long, off the connections' threads.
+template <auto function, typename Request>
+void answer_aside(Services& services, grpc::ByteBuffer buffer, Exchange exchange) {
+  Tasks::Task task = [&services, buffer = std::move(buffer), exchange] {
+    answer<function, Request>(services, buffer, exchange);
+  };
+  if (!services.decoding.submit(std::move(task)))
+    exchange->reply(fail(ErrorCode::kUnavailable, "too many requests wait: try again later"));
+}
+
 Result<inference::ServerLiveResponse> server_live(Services&, const inference::ServerLiveRequest&) {
   inference::ServerLiveResponse reply;
   reply.set_live(true);
@@ -283,12 +293,14 @@ const std::array kMethods = {
                load},
     GrpcMethod{"/inference.GRPCInferenceService/RepositoryModelUnload", GrpcShape::kUnary, false,
                unload},
+    GrpcMethod{
+        "/inference.GRPCInferenceService/RepositoryIndex", GrpcShape::kUnary, false,
+        answer_aside<repository_index, inference::RepositoryIndexRequest>},  // Reads folders.
     SELVAGE_METHOD(ModelReady, model_ready),
     SELVAGE_METHOD(ServerMetadata, server_metadata),
     SELVAGE_METHOD(ModelMetadata, model_metadata),
     SELVAGE_METHOD(ModelConfig, model_config),
     SELVAGE_METHOD(ModelStatistics, model_statistics),
-    SELVAGE_METHOD(RepositoryIndex, repository_index),
     SELVAGE_METHOD(SystemSharedMemoryStatus, shared_status),
     SELVAGE_METHOD(SystemSharedMemoryRegister, shared_register),
     SELVAGE_METHOD(SystemSharedMemoryUnregister, shared_unregister),

@@ -37,7 +37,8 @@ struct HttpHead {
 
 struct HttpRequest {
   HttpHead head;
-  Body body;
+  Body body;                          ///< In head.content_coding.
+  std::uint64_t plain_bytes_max = 0;  ///< Of the body, when its coding is undone.
 };
 
 struct HttpReply {

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "base/json_writer.h"
+#include "serve/compression.h"
 #include "serve/error_map.h"
+#include "serve/late_exchange.h"
 #include "serve/metrics_page.h"
 #include "serve/statistics_json.h"
 #include "serve/status_page.h"
@@ -49,6 +51,30 @@ bool is_foreign(const HttpHead& head, bool tokens) {
          host.find_first_not_of("0123456789.") != std::string_view::npos;
 }
 
+// What a connection's thread may read itself, in about 0.2 ms: its other connections wait for it.
+// Of JSON, numbers take that long; compressed bytes may become a thousand times as many.
+constexpr std::size_t kJsonHereMax = 32u << 10;
+constexpr std::size_t kCodedHereMax = 1u << 10;
+
+// Whether reading the request, or what it asks for, takes longer.
+bool takes_long(Endpoint endpoint, const HttpRequest& request) {
+  if (endpoint == Endpoint::kIndex) return true;  // It reads folders.
+  if (request.head.content_coding != Coding::kIdentity) return request.body.size() > kCodedHereMax;
+  if (endpoint == Endpoint::kPredict) return false;  // It has its own way of that.
+  const std::uint64_t size = request.body.size();
+  return std::min(request.head.json_length.value_or(size), size) > kJsonHereMax;
+}
+
+Result<void> undo_coding(HttpRequest& request, BodyBudget& budget) {
+  HttpHead& head = request.head;
+  if (head.content_coding == Coding::kIdentity) return {};
+  SELVAGE_TRY(request.body,
+              decompress(request.body.bytes(), head.content_coding, request.plain_bytes_max, budget,
+                         head.json_length.value_or(0)));
+  head.content_coding = Coding::kIdentity;
+  return {};
+}
+
 void write_tensors(std::string_view key, const std::vector<infer::TensorMetadata>& tensors,
                    JsonWriter& json) {
   json.key(key).begin_array();
@@ -88,18 +114,46 @@ std::optional<HttpReply> HttpApi::admit(const HttpHead& head) {
 void HttpApi::handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   const auto route = find_route(request.head.target);
   if (!route) return exchange->reply([error = route.error()] { return error_reply(error); });
-  switch (route->endpoint) {
+  if (takes_long(route->endpoint, request))
+    return handle_aside(*route, std::move(request), std::move(exchange));
+  handle_here(*route, std::move(request), std::move(exchange));
+}
+
+void HttpApi::handle_aside(Route route, HttpRequest request,
+                           std::shared_ptr<HttpExchange> exchange) {
+  const auto late = LateExchange::over(std::move(exchange));
+  Tasks::Task task = [this, late, route = std::move(route),
+                      request = std::move(request)]() mutable {
+    if (!late->left()) return handle_here(route, std::move(request), late);
+    late->reply([] { return error_reply({ErrorCode::kCancelled, "the request was cancelled"}); });
+  };
+  if (services_.decoding.submit(std::move(task))) return;
+  late->reply([] {
+    return error_reply(
+        {ErrorCode::kUnavailable, "too many large requests wait to be read: try again later"});
+  });
+}
+
+void HttpApi::handle_here(const Route& route, HttpRequest request,
+                          std::shared_ptr<HttpExchange> exchange) {
+  if (auto plain = undo_coding(request, services_.bodies); !plain)
+    return exchange->reply([error = std::move(plain).error()] {
+      HttpReply reply = error_reply(error);
+      if (error.code == ErrorCode::kOutOfRange) reply.status = 413;
+      return reply;
+    });
+  switch (route.endpoint) {
     case Endpoint::kInfer:
-      return handle_infer(services_, *route, std::move(request), std::move(exchange));
+      return handle_infer(services_, route, std::move(request), std::move(exchange));
     case Endpoint::kPredict:
-      return handle_predict(services_, *route, std::move(request), std::move(exchange));
+      return handle_predict(services_, route, std::move(request), std::move(exchange));
     case Endpoint::kLoad:
-      return handle_load(services_, *route, std::move(request), std::move(exchange));
+      return handle_load(services_, route, std::move(request), std::move(exchange));
     case Endpoint::kUnload:
-      return handle_unload(services_, *route, std::move(request), std::move(exchange));
+      return handle_unload(services_, route, std::move(request), std::move(exchange));
     default: break;
   }
-  auto reply = answer(*route, request);
+  auto reply = answer(route, request);
   exchange->reply([reply = reply ? *std::move(reply) : error_reply(reply.error())]() mutable {
     return std::move(reply);
   });

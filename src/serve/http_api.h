@@ -19,6 +19,8 @@ class HttpApi final : public HttpHandler {
   [[nodiscard]] std::optional<HttpReply> admit(const HttpHead& head) override;
 
  private:
+  void handle_here(const Route& route, HttpRequest request, std::shared_ptr<HttpExchange> exchange);
+  void handle_aside(Route route, HttpRequest request, std::shared_ptr<HttpExchange> exchange);
   [[nodiscard]] Result<HttpReply> answer(const Route& route, const HttpRequest& request);
   [[nodiscard]] HttpReply health(const Route& route);
   [[nodiscard]] Result<HttpReply> server_metadata();

@@ -254,7 +254,7 @@ class Connection final : public HttpConnection {
   // Straight into the body's own memory.
   void read_rest() {
     const std::uint64_t missing = framing_.content_length.value_or(0) - body_->size();
-    if (missing == 0) return body_done();
+    if (missing == 0) return handle();
     auto room = body_->prepare(missing);
     if (!room) return refuse(std::move(room).error());
     stream_.async_read_some(asio::buffer(room->data(), room->size()),
@@ -291,7 +291,7 @@ class Connection final : public HttpConnection {
     }
     if (chunk_error_) return refuse(chunk_status_, *std::move(chunk_error_));
     if (error) return refuse(400, {ErrorCode::kInvalidArgument, "bad chunks: " + error.message()});
-    body_done();
+    handle();
   }
 
   void take_chunk(std::span<const std::byte> piece) {
@@ -307,21 +307,6 @@ class Connection final : public HttpConnection {
     chunk_error_ = std::move(taken).error();
   }
 
-  void body_done() {
-    const HttpHead& head = framing_.head;
-    if (head.content_coding != Coding::kIdentity) {
-      auto plain = decompress(body_->bytes(), head.content_coding, home_.limits.body_bytes_max,
-                              home_.budget, head.json_length.value_or(0));
-      if (!plain) {
-        if (plain.error().code == ErrorCode::kOutOfRange)
-          return refuse(413, std::move(plain).error());
-        return refuse(std::move(plain).error());
-      }
-      body_ = *std::move(plain);
-    }
-    handle();
-  }
-
   // --- Handling
   // -----------------------------------------------------------------------------------
 
@@ -329,7 +314,7 @@ class Connection final : public HttpConnection {
     phase_ = Phase::kHandling;
     pace_from_.reset();
     deadline_.reset();
-    HttpRequest request{framing_.head, *std::move(body_)};
+    HttpRequest request{framing_.head, *std::move(body_), home_.limits.body_bytes_max};
     body_.reset();
     home_.handler.handle(std::move(request), std::make_shared<Exchange>(self()));
   }

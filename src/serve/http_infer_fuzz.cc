@@ -3,7 +3,6 @@
 #include <optional>
 #include <string>
 
-#include "serve/compression.h"
 #include "serve/fake_backend.h"
 #include "serve/http_api.h"
 #include "serve/http_head.h"
@@ -31,16 +30,6 @@ struct Fixture {
   HttpApi api{services};
 };
 
-Result<Body> take_body(Fixture& on, const HttpHead& head, std::string_view rest) {
-  const auto bytes = std::as_bytes(std::span(rest));
-  if (head.content_coding != Coding::kIdentity)
-    return decompress(bytes, head.content_coding, kBodyBytesMax, on.budget,
-                      head.json_length.value_or(0));
-  Body body(on.budget, head.json_length.value_or(0));
-  SELVAGE_RETURN_IF_ERROR(body.append(bytes));
-  return body;
-}
-
 void run(Fixture& on, std::string_view input) {
   RequestParser parser;
   limit(parser, 16u << 10);
@@ -49,10 +38,11 @@ void run(Fixture& on, std::string_view input) {
   if (error || !parser.is_header_done()) return;
   auto framing = read_framing(parser);
   if (!framing || on.api.admit(framing->head)) return;
-  auto body = take_body(on, framing->head, input.substr(used));
-  if (!body) return;
+  const HttpHead& head = framing->head;
+  Body body(on.budget, head.json_length.value_or(0));
+  if (!body.append(std::as_bytes(std::span(input.substr(used))))) return;
   const auto exchange = std::make_shared<Exchange>();
-  on.api.handle(HttpRequest{framing->head, *std::move(body)}, exchange);
+  on.api.handle(HttpRequest{head, std::move(body), kBodyBytesMax}, exchange);
   if (!exchange->reply_) std::abort();  // Every request has its answer.
   if (exchange->reply_->status != 200 &&
       exchange->reply_->text.find("\"error\"") == std::string::npos)

@@ -583,6 +583,46 @@ TEST_F(HttpServerTest, NothingIsDecodedForAClientThatHasLeft) {
   EXPECT_EQ(backend_.submitted(), 0);
 }
 
+// Large JSON, what is compressed and what reads folders would hold up a thread's other connections.
+TEST_F(HttpServerTest, WhatTakesLongIsReadElsewhere) {
+  std::string large = R"({"inputs":[{"name":"IN","shape":[1,50000],"datatype":"FP32","data":[0)";
+  for (int i = 1; i < 50'000; ++i) large += "," + std::to_string(i * 7919 % 50'000);
+  large += "]}]}";
+  const auto packed = compress(std::array{std::as_bytes(std::span(large))}, Coding::kGzip);
+  const std::string close = "Connection: close\r\n";
+  for (const std::string& request :
+       {post(kInfer, large, close), post(kInfer, *packed, "Content-Encoding: gzip\r\n" + close),
+        post("/v2/repository/index", "{}", close)}) {
+    std::atomic<bool> busy{true};
+    ASSERT_TRUE(decoding_.submit([&] {
+      while (busy) std::this_thread::sleep_for(milliseconds(1));
+    }));
+    Client client(server_->port());
+    client.send(request);
+    EXPECT_EQ(client.read("", milliseconds(200)), "");
+    EXPECT_THAT(ask(get("/v2/health/live")), StartsWith("HTTP/1.1 200"));
+    busy = false;
+    EXPECT_THAT(client.read(), StartsWith("HTTP/1.1 200"));
+  }
+  EXPECT_EQ(backend_.submitted(), 2);
+}
+
+TEST_F(HttpServerTest, NoLargeRequestIsReadForAClientThatHasLeft) {
+  std::atomic<bool> busy{true};
+  ASSERT_TRUE(decoding_.submit([&] {
+    while (busy) std::this_thread::sleep_for(milliseconds(1));
+  }));
+  {
+    Client client(server_->port());
+    client.send(post(kInfer, "{" + std::string(100'000, ' ') + std::string(kInput.substr(1))));
+    std::this_thread::sleep_for(milliseconds(100));
+  }
+  std::this_thread::sleep_for(milliseconds(1'000));  // Until the server has noticed.
+  busy = false;
+  decoding_.stop();
+  EXPECT_EQ(backend_.submitted(), 0);
+}
+
 TEST_F(HttpServerTest, ConnectionsAreBounded) {
   start({.connections_max = 4});
   std::vector<std::unique_ptr<Client>> clients;
