@@ -55,6 +55,7 @@ bench-peers: setup release ## Measure beside the same in Python
 	@$(call build,release)
 	@tools/peers/engine
 	@tools/peers/serve
+	@tools/peers/quantize bin/selvage
 
 .PHONY: results
 results: setup release ## Train what docs/results.md claims and write its table (hours)
