@@ -149,6 +149,13 @@ void add_run_flags(CLI::App& app, TrainFlags& flags) {
       ->type_name("N")
       ->check(in_range(0, 256))
       ->group(kGroup);
+  app.add_option("--memory", flags.memory,
+                 "What this process may take, such as 150MB: activations are computed anew where "
+                 "that keeps it, for the same result in somewhat more time; what cannot fit is "
+                 "refused, with what would (--batch, --accumulate)")
+      ->type_name("SIZE")
+      ->transform(CLI::AsSizeValue(true))
+      ->group(kGroup);
   app.add_flag("--low-priority", flags.low_priority,
                "Compute only when nothing else on this machine wants to, such as live inference")
       ->group(kGroup);

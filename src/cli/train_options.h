@@ -40,6 +40,7 @@ struct TrainFlags {
   double clip_norm = 0;
   std::uint64_t seed = 0;
   int threads = 0;
+  std::uint64_t memory = 0;  ///< Bytes of the whole process; 0 = no limit.
   bool low_priority = false;
   bool restart = false;
   double checkpoint_seconds = 30;

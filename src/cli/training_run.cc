@@ -11,6 +11,7 @@
 #include "cli/training_curve.h"
 #include "graph/check.h"
 #include "infer/model_card.h"
+#include "monitor/process.h"
 
 namespace selvage::cli {
 namespace {
@@ -61,6 +62,21 @@ Result<std::string> copy_card(const fs::path& model, const fs::path& out) {
   if (loaded) return std::string();
   fs::remove(to, error);
   return "the model card was not copied to '" + to.string() + "': " + loaded.error().message;
+}
+
+/// What of the process's limit is left to a step, now that model and data are open.
+Result<learn::TrainOptions> within_memory(learn::TrainOptions options, std::uint64_t limit) {
+  if (limit == 0) return options;
+  SELVAGE_TRY(const auto use, monitor::process_use());
+  // Loading the step's graph and the validation's, and the threads' own memory.
+  constexpr std::uint64_t kBeside = 16'000'000;
+  const auto taken = use.resident_bytes + kBeside;
+  if (taken >= limit)
+    return fail(ErrorCode::kResourceExhausted, "--memory " + format_bytes(limit) +
+                                                   ": the program, the model and the data take " +
+                                                   format_bytes(taken) + " before the first step");
+  options.memory_bytes_max = limit - taken;
+  return options;
 }
 
 }  // namespace
@@ -117,9 +133,10 @@ Result<learn::TrainResult> run_training(infer::Runtime& runtime, const TrainFlag
     }
     return stopping;
   };
+  SELVAGE_TRY(const auto limited, within_memory(options, flags.memory));
   auto result =
       learn::train(runtime, *inputs.loaded, inputs.model,
-                   {*inputs.data, inputs.validation.get(), distillation}, options, events);
+                   {*inputs.data, inputs.validation.get(), distillation}, limited, events);
   bar.reset();
   if (!result && result.error().code == ErrorCode::kCancelled)
     return fail(ErrorCode::kCancelled, result.error().message +

@@ -84,6 +84,9 @@ namespace {
 
 /// Arena growth: ONNX Runtime's default doubles the arena each time and never gives memory back.
 constexpr int kGrowBySameAsRequested = 1;
+/// A free piece that is larger than what is asked by more than this is divided. The runtime's own
+/// 128 MiB means: only where less than half of it would be used.
+constexpr std::size_t kUnusedBytesMax = 64 * 1024;
 
 void ORT_API_CALL write_log(void*, OrtLoggingLevel severity, const char* category, const char*,
                             const char* location, const char* message) {
@@ -96,10 +99,10 @@ void ORT_API_CALL write_log(void*, OrtLoggingLevel severity, const char* categor
 
 Result<void> register_arena(const OrtEnv* environment, const OrtMemoryInfo* arena_memory) {
   OrtArenaCfg* configuration = nullptr;
-  const char* keys[] = {"arena_extend_strategy"};
-  const std::size_t values[] = {kGrowBySameAsRequested};
+  const char* keys[] = {"arena_extend_strategy", "max_dead_bytes_per_chunk"};
+  const std::size_t values[] = {kGrowBySameAsRequested, kUnusedBytesMax};
   SELVAGE_RETURN_IF_ERROR(
-      ort::to_result(ort::api().CreateArenaCfgV2(keys, values, 1, &configuration)));
+      ort::to_result(ort::api().CreateArenaCfgV2(keys, values, std::size(keys), &configuration)));
   const ort::Handle<OrtArenaCfg> owned(configuration);
   // The environment lives as long as the process and is shared: a second Runtime finds it there.
   // CreateAndRegisterAllocator takes the environment as non-const although it is a shared handle.

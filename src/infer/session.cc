@@ -311,6 +311,24 @@ Result<std::vector<Value>> Session::run(std::span<const Value> inputs) const {
   return outputs;
 }
 
+Result<void> Session::reserve(std::uint64_t bytes) {
+  if (state_->options.arena == Arena::kNone || bytes == 0) return {};
+  OrtMemoryInfo* info = nullptr;
+  SELVAGE_RETURN_IF_ERROR(
+      to_result(api().CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &info)));
+  const ort::Handle<OrtMemoryInfo> owned_info(info);
+  OrtAllocator* arena = nullptr;
+  SELVAGE_RETURN_IF_ERROR(to_result(api().CreateAllocator(state_->session.get(), info, &arena)));
+  void* piece = nullptr;
+  auto taken = to_result(api().AllocatorAlloc(arena, bytes, &piece));
+  if (taken) taken = to_result(api().AllocatorFree(arena, piece));
+  api().ReleaseAllocator(arena);
+  if (!taken)
+    return fail(ErrorCode::kResourceExhausted,
+                "out of memory for " + std::to_string(bytes) + " bytes of intermediate values");
+  return {};
+}
+
 Result<std::filesystem::path> Session::end_profiling() {
   if (state_->options.profile_prefix.empty())
     return fail(ErrorCode::kFailedPrecondition, "the session was loaded without profiling");

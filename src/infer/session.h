@@ -119,6 +119,11 @@ class Session {
   /// the order of inputs(). kInvalidArgument names the input whose type, rank or size is wrong.
   [[nodiscard]] Result<std::vector<Value>> run(std::span<const Value> inputs) const;
 
+  /// Lets the arena take so many bytes in one piece, which runs then divide as they need: pieces
+  /// taken one by one are never joined. What no run touches does not become resident.
+  /// kResourceExhausted.
+  [[nodiscard]] Result<void> reserve(std::uint64_t bytes);
+
   /// Ends profiling and returns the trace's path; kFailedPrecondition without profile_prefix.
   [[nodiscard]] Result<std::filesystem::path> end_profiling();
 

@@ -320,6 +320,33 @@ void drop_dead(onnx::GraphProto& graph) {
   nodes.Swap(&kept);
 }
 
+/// The runtime tells no dimensions both of scalars and of tensors whose rank it does not know, but
+/// a Shape of such a value tells them apart: it has as many elements as the rank. Takes what is no
+/// scalar out of `types`.
+Result<void> drop_unknown_ranks(infer::Runtime& runtime, const graph::Model& model,
+                                ValueTypes& types) {
+  constexpr std::string_view kRank = "/selvage/rank";
+  auto probe = model.copy();
+  auto& graph = *probe.proto().mutable_graph();
+  graph.clear_output();
+  for (const auto& node : model.proto().graph().node())
+    for (const auto& output : node.output()) {
+      const auto type = types.find(output);
+      if (type == types.end() || !type->second.shape.empty()) continue;
+      auto& shape = *graph.add_node();
+      shape.set_op_type("Shape");
+      shape.add_input(output);
+      shape.add_output(output + std::string(kRank));
+      graph.add_output()->set_name(shape.output(0));
+    }
+  if (graph.output_size() == 0) return {};
+  SELVAGE_TRY(const auto bytes, probe.serialise());
+  SELVAGE_TRY(const auto session, infer::Session::load(runtime, bytes, plain_options()));
+  for (const auto& rank : session->outputs())
+    if (rank.shape != Shape{0}) types.erase(rank.name.substr(0, rank.name.size() - kRank.size()));
+  return {};
+}
+
 }  // namespace
 
 Result<ValueTypes> infer_types(infer::Runtime& runtime, const graph::Model& model) {
@@ -332,6 +359,7 @@ Result<ValueTypes> infer_types(infer::Runtime& runtime, const graph::Model& mode
   };
   std::ranges::for_each(session->inputs(), add);
   std::ranges::for_each(session->outputs(), add);
+  SELVAGE_RETURN_IF_ERROR(drop_unknown_ranks(runtime, model, types));
   for (const auto& tensor : model.proto().graph().initializer())
     types.insert_or_assign(tensor.name(),
                            ValueType{static_cast<DataType>(tensor.data_type()),

@@ -101,6 +101,7 @@ class Run {
  private:
   [[nodiscard]] Result<void> prepare();
   [[nodiscard]] Result<void> prepare_session();
+  [[nodiscard]] Result<TrainingGraph> graph_within_memory(TrainingGraphOptions options) const;
   [[nodiscard]] Result<void> prepare_validation(std::vector<std::size_t> samples);
   [[nodiscard]] TrainingGraphOptions graph_options() const;
   [[nodiscard]] LossTerm objective_term() const;
@@ -232,10 +233,40 @@ Result<void> Run::prepare_session() {
          .target = feature_target(i),
          .weight = features[i].weight,
          .target_length = static_cast<std::int64_t>(features[i].teacher->width)});
-  SELVAGE_TRY(auto graph, build_training_graph(runtime_, model_, options));
+  SELVAGE_TRY(auto graph, graph_within_memory(std::move(options)));
   SELVAGE_TRY(session_,
               TrainingSession::create(runtime_, std::move(graph), {.threads = options_.threads}));
   return {};
+}
+
+Result<TrainingGraph> Run::graph_within_memory(TrainingGraphOptions options) const {
+  const auto allowed = options_.memory_bytes_max;
+  SELVAGE_TRY(auto graph, build_training_graph(runtime_, model_, options));
+  if (allowed == 0 || graph.memory_bytes() <= allowed) return graph;
+  options.recompute = true;
+  SELVAGE_TRY(graph, build_training_graph(runtime_, model_, options));
+  if (graph.memory_bytes() <= allowed) return graph;
+  // The state stays, the activations go by the batch.
+  const auto megabytes = [](std::uint64_t bytes) {
+    return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
+  };
+  const auto of_state = graph.memory_bytes() - graph.activation_bytes * 11 / 10;
+  const auto of_batch = [&](std::size_t batch) {
+    return of_state + graph.activation_bytes * 11 / 10 * batch / batch_;
+  };
+  auto fitting = batch_;
+  while (fitting > 0 && of_batch(fitting) > allowed) fitting /= 2;
+  std::string problem = "a step of " + std::to_string(batch_) + " samples takes about " +
+                        megabytes(graph.memory_bytes()) + ", activations computed anew, and " +
+                        megabytes(allowed) + " are left for it: ";
+  if (fitting == 0)
+    problem += "even one sample takes " + megabytes(of_batch(1)) +
+               "; train fewer parameters, a smaller model or with an optimiser without state";
+  else
+    problem += "a batch of " + std::to_string(fitting) + " takes " + megabytes(of_batch(fitting)) +
+               ", and " + std::to_string((batch_ + fitting - 1) / fitting) +
+               " of them accumulated make as large an update";
+  return fail(ErrorCode::kResourceExhausted, std::move(problem));
 }
 
 std::vector<TeacherTarget> Run::teacher_targets() const {

@@ -47,6 +47,9 @@ struct TrainOptions {
   std::uint64_t patience = 0;  ///< Epochs without improvement after which it stops; 0 = never.
   std::uint64_t seed = 0;
   int threads = 1;
+  /// What a step may take, state included; 0 = whatever it needs. Activations are computed anew
+  /// where only that keeps it; the result is the same to the last bit.
+  std::uint64_t memory_bytes_max = 0;
   std::filesystem::path checkpoint;  ///< Empty = none.
   double checkpoint_seconds = 30;    ///< Between checkpoints within an epoch; 0 = each step.
 };
@@ -107,10 +110,11 @@ struct TrainResult {
 /// same settings the run goes on where that stands. The checkpoint stays after the end: who has
 /// saved the model removes it.
 ///
-/// kInvalidArgument: data, model and options do not fit each other. kFailedPrecondition: the data
-/// changed meanwhile, the checkpoint is of another run, or the loss stopped being a number; then
-/// the message names the first value that is none and the node that makes it, and the checkpoint
-/// holds the last good state. kCancelled: TrainEvents::stop.
+/// kResourceExhausted: a step does not fit TrainOptions::memory_bytes_max; the message says what
+/// would. kInvalidArgument: data, model and options do not fit each other. kFailedPrecondition: the
+/// data changed meanwhile, the checkpoint is of another run, or the loss stopped being a number;
+/// then the message names the first value that is none and the node that makes it, and the
+/// checkpoint holds the last good state. kCancelled: TrainEvents::stop.
 [[nodiscard]] Result<TrainResult> train(infer::Runtime& runtime, const infer::Model& loaded,
                                         const graph::Model& model, const TrainData& data,
                                         const TrainOptions& options,

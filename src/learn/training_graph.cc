@@ -13,6 +13,7 @@
 #include "learn/own_operators.h"
 #include "learn/parameters.h"
 #include "learn/prepare.h"
+#include "learn/step_memory.h"
 #include "learn/training_mode.h"
 
 namespace selvage::learn {
@@ -370,12 +371,19 @@ Result<TrainingGraph> StepBuilder::run(std::span<const std::string> candidates) 
     builder.recompute_activations(own && options_.recompute);
     SELVAGE_RETURN_IF_ERROR(add_step(builder));
     finish();
+    result_.activation_bytes = activation_bytes(*proto.mutable_graph(), builder.types());
   }
   result_.model = std::move(prepared_.model);
   return std::move(result_);
 }
 
 }  // namespace
+
+std::uint64_t TrainingGraph::memory_bytes() const {
+  std::uint64_t bytes = activation_bytes + activation_bytes / 10;
+  for (const auto& tensor : state) bytes += 3 * tensor.initial.bytes().size();
+  return bytes;
+}
 
 Result<TrainingGraph> build_training_graph(infer::Runtime& runtime, const graph::Model& inference,
                                            const TrainingGraphOptions& options) {

@@ -111,6 +111,13 @@ struct TrainingGraph {
   std::vector<DropoutMask> masks;
   std::uint64_t seed = 0;  ///< Of the masks.
   std::int64_t accumulate = 1;
+  /// Of the values that a step keeps at once, at the fullest; what kernels need beside that and
+  /// the state do not count.
+  std::uint64_t activation_bytes = 0;
+
+  /// What a TrainingSession takes: the state thrice (read, written, initial), the activations and a
+  /// tenth for gaps between them.
+  [[nodiscard]] std::uint64_t memory_bytes() const;
 };
 
 /// `inference` must have passed graph::check(). kInvalidArgument: an output, input or option that

@@ -253,6 +253,9 @@ Result<std::unique_ptr<TrainingSession>> TrainingSession::create(
   state->graph = std::move(graph);
   state->graph.model = graph::Model();
   SELVAGE_TRY(state->session, infer::Session::load(runtime, state->model, session));
+  // In one piece: what pieces of the forward pass's sizes leave free between them does not hold the
+  // larger ones of the backward pass, which took a third more.
+  SELVAGE_RETURN_IF_ERROR(state->session->reserve(2 * state->graph.activation_bytes));
   SELVAGE_RETURN_IF_ERROR(state->lay_out());
   SELVAGE_RETURN_IF_ERROR(state->find_ports());
   for (const std::size_t side : {0u, 1u}) SELVAGE_RETURN_IF_ERROR(state->bind(side));

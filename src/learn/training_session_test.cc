@@ -220,7 +220,7 @@ TEST_P(NetworksTest, FollowPyTorch) {
   }
 }
 
-/// BlazeFace's backbone, drawn towards random numbers.
+/// BlazeFace's backbone and the head of PP-OCR's recogniser, drawn towards random numbers.
 TEST_P(NetworksTest, FollowPyTorchFromPublishedWeights) {
   for (const auto& c : golden("published.json")) {
     const auto name = c["model"].get<std::string>();
@@ -297,6 +297,23 @@ TEST(TrainingSession, RecomputesToTheSameBits) {
               (*recomputing)->step(batch.views(), 0.05f).value());
   }
   EXPECT_EQ((*keeping)->save(), (*recomputing)->save());
+}
+
+TEST(TrainingGraph, KnowsWhatAStepKeeps) {
+  const auto graph_of = [](std::int64_t batch, bool recompute) {
+    auto [model, options, classes] = network("resnet20", {1, 28, 28}, 10, batch);
+    options.recompute = recompute;
+    return build_training_graph(runtime(), model, options).value();
+  };
+  // Per sample 16 x 28 x 28 floats in the first stage: seven convolutions and normalisations each,
+  // then half and a quarter of that.
+  const double stage = 14 * 16 * 28 * 28 * sizeof(float), expected = stage * (1 + 0.5 + 0.25);
+  const auto eight = graph_of(8, false);
+  EXPECT_NEAR(static_cast<double>(eight.activation_bytes), 8 * expected, 0.1 * 8 * expected);
+  EXPECT_NEAR(static_cast<double>(graph_of(16, false).activation_bytes),
+              2.0 * static_cast<double>(eight.activation_bytes), 0.02 * 8 * expected);
+  EXPECT_LT(graph_of(8, true).activation_bytes, eight.activation_bytes * 8 / 10);
+  EXPECT_GT(eight.memory_bytes(), eight.activation_bytes);
 }
 
 TEST(TrainingSession, RefusesForeignState) {
@@ -750,6 +767,29 @@ TEST(TrainingGraph, DecidesShapesAndConditionsBeforehand) {
   ASSERT_TRUE(graph) << graph.error().message;
   for (const auto& node : graph->model.proto().graph().node())
     EXPECT_TRUE(node.op_type() != "If" && node.op_type() != "Shape") << node.op_type();
+}
+
+/// PP-OCR's recogniser counts on it.
+TEST(TrainingGraph, DecidesShapesOfValuesWhoseRankIsUnknownAtFirst) {
+  const std::int64_t zero[] = {0}, rest[] = {-1};
+  const std::vector<float> w(12, 0.5f);
+  auto builder = ModelBuilder();
+  builder.input("x", DataType::kFloat32, {-1, 3, 4}).initialiser("w", {12, 1}, w);
+  builder.initialiser("zero", {1}, zero).initialiser("rest", {1}, rest);
+  // No inference looks through the casts.
+  builder.node("Shape", {"x"}, {"shape"});
+  builder.node("Cast", {"shape"}, {"narrow"}, {{"to", std::int64_t{onnx::TensorProto::INT32}}});
+  builder.node("Cast", {"narrow"}, {"wide"}, {{"to", std::int64_t{onnx::TensorProto::INT64}}});
+  builder.node("Reshape", {"x", "wide"}, {"same"}).node("Shape", {"same"}, {"same_shape"});
+  builder.node("Gather", {"same_shape", "zero"}, {"count"});
+  builder.node("Concat", {"count", "rest"}, {"flat_shape"}, {{"axis", std::int64_t{0}}});
+  builder.node("Reshape", {"same", "flat_shape"}, {"flat"}).node("MatMul", {"flat", "w"}, {"y"});
+  builder.output("y", DataType::kFloat32, {-1, -1});
+  TrainingGraphOptions options{.batch = 2,
+                               .losses = {{.kind = LossKind::kMeanSquared, .output = "y"}}};
+  const auto graph = build_training_graph(runtime(), builder.build(), options);
+  ASSERT_TRUE(graph) << graph.error().message;
+  EXPECT_EQ(graph->batch.at(1).shape, (Shape{2, 1}));
 }
 
 TEST(TrainingGraph, UsesStandardOperatorsOnlyIfAsked) {

@@ -137,6 +137,7 @@ PUBLISHED = [
         "blazeface-front", [1, 128, 128, 3],
         "StatefulPartitionedCall/functional_1/re_lu_15/Relu:0", 0.0001, [""],
     ),
+    ("ppocr-rec", [2, 3, 48, 80], "p2o.Add.277", 0.01, ["linear_", "layer_norm_"]),
 ]
 
 
