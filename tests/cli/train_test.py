@@ -145,6 +145,59 @@ class Training(unittest.TestCase):
         self.assertIn("the checkpoint could not be written", error)
         self.assertFalse((self.folder / "out.onnx").exists())
 
+    def test_less_memory_gives_the_same_model_or_says_what_would_fit(self):
+        self.assertEqual(self.train("plain.onnx")[0], 0)
+        code, _, error = self.train("out.onnx", "--memory", "2GB")
+        self.assertEqual(code, 0, error)
+        self.assertEqual(digest(self.folder / "out.onnx"), digest(self.folder / "plain.onnx"))
+        code, _, error = self.train("none.onnx", "--memory", "20MB")
+        self.assertEqual(code, 1)
+        self.assertIn("--memory", error)
+        self.assertIn("before the first step", error)
+        code, _, error = run(self.folder, "new", "resnet20", "deep.onnx", "--input", "1x12x12",
+                             "--classes", 4)
+        self.assertEqual(code, 0, error)
+        code, _, error = run(self.folder, "train", "deep.onnx", "none.onnx", "--data", ".",
+                             "--batch", 1024, "--memory", "200MB")
+        self.assertEqual(code, 1)
+        self.assertRegex(error, "a step of 1024 samples takes about .* a batch of [0-9]+ takes")
+
+    def test_data_that_cannot_be_learnt_from_are_named(self):
+        def refused(*more):
+            code, _, error = run(self.folder, "train", "start.onnx", "out.onnx", *more)
+            self.assertEqual(code, 1, error)
+            self.assertFalse((self.folder / "out.onnx").exists())
+            return error
+
+        for name in ("one", "empty", "short"):
+            (self.folder / name).mkdir()
+        self.assertIn("holds no samples", refused("--data", "empty"))
+        write_idx(self.folder / "one", "train", 20)
+        labels = self.folder / "one" / "train-labels-idx1-ubyte"
+        labels.write_bytes(labels.read_bytes()[:8] + bytes(20))
+        self.assertIn("class", refused("--data", "one"))
+        write_idx(self.folder / "short", "train", 20)
+        labels = self.folder / "short" / "train-labels-idx1-ubyte"
+        labels.write_bytes(labels.read_bytes()[:-3])
+        self.assertIn("train-labels-idx1-ubyte", refused("--data", "short"))
+        code, _, error = run(self.folder, "new", "mlp", "start.onnx", "--input", 5, "--classes", 2)
+        self.assertEqual(code, 0, error)
+        (self.folder / "narrow.csv").write_text("a,b,label\n1,2,0\n3,4,1\n")
+        self.assertRegex(refused("--data", "narrow.csv"), "narrow.csv.*5")
+
+    def test_data_that_change_meanwhile_stop_the_run_and_keep_the_checkpoint(self):
+        process = subprocess.Popen(
+            [PROGRAM, "train", "start.onnx", "out.onnx", "--data", ".", "--epochs", "50"],
+            cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.readline()  # An epoch is done.
+        images = self.folder / "train-images-idx3-ubyte"
+        images.write_bytes(images.read_bytes()[:-1] + b"x")
+        _, error = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, error)
+        self.assertIn("changed", error)
+        self.assertTrue((self.folder / "out.onnx.checkpoint").exists())
+        self.assertFalse((self.folder / "out.onnx").exists())
+
     def test_distils_beside_a_control(self):
         self.assertEqual(self.train("teacher.onnx")[0], 0)
         code, _, error = run(self.folder, "new", "mlp", "student.onnx", "--input", "1x12x12",
