@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "serve/error_map.h"
+#include "serve/grpc_connections.h"
 #include "serve/thread_name.h"
 
 namespace selvage::serve {
@@ -124,6 +125,11 @@ void GrpcCall::check(Time now) {
     deadline_ = Time::max();
   }
   context_.TryCancel();
+}
+
+bool GrpcCall::is_busy() {
+  const std::lock_guard lock(mutex_);
+  return requests_ > 0;
 }
 
 void GrpcCall::retire() {
@@ -300,6 +306,8 @@ void GrpcCall::finished(bool) {
 
 void GrpcCall::left(bool) {
   if (!context_.IsCancelled()) return;
+  if (std::chrono::steady_clock::now() - started_ < GrpcLimits::kEarly)
+    if (auto* connections = home_.connections.load()) connections->count_reset(peer());
   std::unordered_map<const Exchange*, Cancel> cancels;
   {
     const std::lock_guard lock(mutex_);

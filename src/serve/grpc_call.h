@@ -24,6 +24,7 @@
 namespace selvage::serve {
 
 class GrpcCall;
+class GrpcConnections;
 
 /// Ends the calls whose clients neither send nor read. Synchronised.
 class CallWatch {
@@ -57,6 +58,7 @@ struct CallHome {
   std::atomic<std::uint32_t>& open;       ///< Calls.
   std::atomic<std::uint32_t>& in_flight;  ///< Requests whose answer has not gone out.
   std::atomic<bool>& stopping;
+  std::atomic<GrpcConnections*> connections = nullptr;  ///< Null while starting.
   grpc::AsyncGenericService service = {};
 };
 
@@ -81,6 +83,9 @@ class GrpcCall : public std::enable_shared_from_this<GrpcCall> {
   // On any thread:
   /// Cancels the call when it is overdue.
   void check(std::chrono::steady_clock::time_point now);
+  /// Whether a request of it waits for its answer.
+  [[nodiscard]] bool is_busy();
+  [[nodiscard]] std::string peer() const { return context_.peer(); }  ///< "ipv4:127.0.0.1:5000"
   /// The server is stopping: ends a stream of which nothing is in flight.
   void retire();
 

@@ -16,12 +16,19 @@
 namespace selvage::serve {
 
 struct GrpcLimits {
+  static constexpr std::chrono::milliseconds kEarly{10};
   std::uint64_t message_bytes_max = 64u << 20;
   std::uint32_t metadata_bytes_max = 16u << 10;
   std::uint32_t calls_max = 1'024;           ///< Requests in flight; beyond: RESOURCE_EXHAUSTED.
   std::uint32_t open_calls_max = 8'192;      ///< Silent streams included; beyond: the same.
   std::uint32_t calls_per_connection = 256;  ///< Clients queue beyond.
-  std::uint32_t stream_requests_max = 64;    ///< Whose answers are not read, before reading pauses.
+  std::uint32_t connections_max = 1'024;     ///< Beyond, a silent one gives way, or it is closed.
+  std::chrono::milliseconds silence_min{1'000};  ///< Of a connection that gives way.
+  /// Calls that a client may cancel within kEarly of making them; beyond, its connection is ended.
+  std::uint32_t resets_per_second_max = 100;
+  std::uint32_t resets_burst = 500;
+  std::chrono::milliseconds setup_time_max{10'000};  ///< Until TLS and HTTP/2 have begun.
+  std::uint32_t stream_requests_max = 64;  ///< Whose answers are not read, before reading pauses.
   std::chrono::milliseconds message_time_max{75'000};  ///< Until a unary call has sent its message.
   std::chrono::milliseconds patience{10'000};          ///< For reading an answer, beside...
   std::uint64_t bytes_per_second_min = 16u
@@ -41,8 +48,8 @@ struct GrpcServerOptions {
 
 class GrpcServer {
  public:
-  /// Listens and serves from here on. kUnavailable when the port is taken, kInvalidArgument or
-  /// kNotFound for certificates. `services` and `log` (may be null) must outlive the server.
+  /// Listens and serves from here on. Errors of listen_on and TlsFiles::open. `services` and `log`
+  /// (may be null) must outlive the server.
   [[nodiscard]] static Result<std::unique_ptr<GrpcServer>> start(const GrpcServerOptions& options,
                                                                  Services& services,
                                                                  AccessLog* log);

@@ -20,6 +20,7 @@
 #include "health.pb.h"
 #include "inference.pb.h"
 #include "serve/fake_backend.h"
+#include "serve/grpc_connections.h"
 #include "serve/grpc_message.h"
 
 namespace selvage::serve {
@@ -378,22 +379,121 @@ TEST_F(GrpcServerTest, SilentCallsDoNotKeepOthersOut) {
   EXPECT_FALSE(status.ok());
 }
 
+// HTTP/2 as bytes: what no client of gRPC would send.
+std::string frame(char type, char flags, std::uint32_t stream, std::string_view payload) {
+  std::string made(9, '\0');
+  made[2] = static_cast<char>(payload.size());  // Below 128 bytes.
+  made[3] = type;
+  made[4] = flags;
+  for (int i = 0; i < 4; ++i)
+    made[static_cast<std::size_t>(8 - i)] = static_cast<char>(stream >> (8 * i));
+  return made.append(payload);
+}
+
+std::string field(std::string_view name, std::string_view value) {
+  std::string made(1, '\0');
+  made += static_cast<char>(name.size());
+  made.append(name) += static_cast<char>(value.size());
+  return made.append(value);
+}
+
+class RawConnection {
+ public:
+  explicit RawConnection(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_TRUE(send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, "")));
+  }
+  ~RawConnection() { ::close(fd_); }
+  RawConnection(const RawConnection&) = delete;
+  RawConnection& operator=(const RawConnection&) = delete;
+
+  bool send(std::string_view bytes) {
+    return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
+           static_cast<ssize_t>(bytes.size());
+  }
+  // Whether the server ends it soon.
+  bool ends(milliseconds patience = seconds(10)) {
+    pollfd wait{fd_, POLLIN, 0};
+    char buffer[1024];
+    ssize_t got = 1;
+    while (got > 0 && ::poll(&wait, 1, static_cast<int>(patience.count())) > 0)
+      got = ::recv(fd_, buffer, sizeof(buffer), 0);
+    return got <= 0;
+  }
+
+ private:
+  const int fd_;
+};
+
 TEST_F(GrpcServerTest, IdleConnectionsEnd) {
   start({.idle_max = milliseconds(300)});
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(server_->port());
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-  const std::string hello("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
-  ASSERT_EQ(::send(fd, hello.data(), hello.size(), 0), 33);
-  pollfd wait{fd, POLLIN, 0};
-  char buffer[1024];
-  ssize_t got = 1;
-  while (got > 0 && ::poll(&wait, 1, 10'000) > 0) got = ::recv(fd, buffer, sizeof(buffer), 0);
-  EXPECT_EQ(got, 0) << "it is still open";
-  ::close(fd);
+  EXPECT_TRUE(RawConnection(server_->port()).ends());
+}
+
+TEST_F(GrpcServerTest, TheIdlestConnectionGivesWay) {
+  start({.connections_max = 3, .silence_min = milliseconds(200)});
+  backend_.hold();
+  std::jthread busy([this] { EXPECT_TRUE(infer(request()).ok()); });
+  for (int i = 0; i < 500 && backend_.submitted() == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  RawConnection first(server_->port());
+  std::this_thread::sleep_for(milliseconds(20));
+  RawConnection second(server_->port());
+  EXPECT_TRUE(RawConnection(server_->port()).ends(seconds(5))) << "none is silent for long enough";
+  std::this_thread::sleep_for(milliseconds(300));
+  RawConnection third(server_->port());
+  EXPECT_TRUE(first.ends());
+  EXPECT_FALSE(third.ends(milliseconds(300)));
+  EXPECT_FALSE(second.ends(milliseconds(50)));
+  backend_.release();
+}
+
+// CVE-2023-44487: each call costs the client 170 bytes and is cancelled before it begins.
+TEST_F(GrpcServerTest, ClientsThatCancelAllTheirCallsAreEnded) {
+  const std::string head = "\x83\x86" +
+                           field(":path", "/inference.GRPCInferenceService/ServerLive") +
+                           field(":authority", "x") + field("content-type", "application/grpc") +
+                           field("te", "trailers");
+  RawConnection attacker(server_->port());
+  const std::jthread reader([&] { attacker.ends(seconds(30)); });
+  std::uint32_t stream = 1;
+  bool open = true;
+  while (open && stream < 400'000) {
+    std::string many;
+    for (int i = 0; i < 100; ++i, stream += 2)
+      many += frame(1, 4, stream, head) + frame(3, 0, stream, std::string_view("\0\0\0\x08", 4));
+    open = attacker.send(many);
+  }
+  EXPECT_FALSE(open) << "it may go on for ever";
+  const auto asked = std::chrono::steady_clock::now();
+  EXPECT_TRUE(infer(request()).ok());
+  // What it has sent is still to be worked off, but no more than a stretch of it.
+  EXPECT_LT(std::chrono::steady_clock::now() - asked, seconds(5));
+}
+
+// An ordinary client may change its mind: that of the whole test has one connection.
+TEST_F(GrpcServerTest, SomeCallsMayBeCancelled) {
+  backend_.hold();
+  for (int i = 0; i < 100; ++i) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + milliseconds(2));
+    grpc::ByteBuffer reply;
+    EXPECT_FALSE(call(kInfer, to_buffer(request()), &reply, context).ok());
+  }
+  backend_.release();
+  EXPECT_TRUE(infer(request()).ok());
+}
+
+TEST(GrpcPeer, HasOneAddressHoweverItIsWritten) {
+  EXPECT_EQ(address_of_peer("ipv4:127.0.0.1:5000"), "127.0.0.1:5000");
+  EXPECT_EQ(address_of_peer("ipv6:%5B::1%5D:5000"), "::1:5000");
+  EXPECT_EQ(address_of_peer("ipv6:%5Bfe80::1%252%5D:5000"), "fe80::1:5000");
+  EXPECT_EQ(address_of_peer("ipv6:%5Bfe80::1%25"), "fe80::1");
+  EXPECT_EQ(address_of_peer(""), "");
 }
 
 TEST_F(GrpcServerTest, OpenCallsAreBounded) {

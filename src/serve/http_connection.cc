@@ -94,6 +94,11 @@ class Connection final : public HttpConnection {
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) abort();
   }
 
+  std::optional<Time> waiting_since() const override {
+    const bool waits = phase_ == Phase::kIdle || (phase_ == Phase::kReading && !body_);
+    return waits ? std::optional(started_) : std::nullopt;
+  }
+
   void finish() override {
     finishing_ = true;
     if (phase_ == Phase::kIdle) abort();
@@ -171,7 +176,8 @@ class Connection final : public HttpConnection {
     chunk_error_.reset();
     phase_ = Phase::kIdle;
     pace_from_.reset();
-    deadline_ = now() + home_.limits.idle_max;
+    started_ = now();
+    deadline_ = started_ + home_.limits.idle_max;
     if (buffer_.size() > 0) return read_head();
     more(kReadBytes, &Connection::read_head);
   }
@@ -456,7 +462,7 @@ class Connection final : public HttpConnection {
   std::string peer_ = "-";
 
   // The request.
-  Time started_;
+  Time started_ = now();
   std::optional<RequestParser> parser_;
   std::move_only_function<std::size_t(std::uint64_t, boost::beast::string_view, BoostError&)>
       on_chunk_;

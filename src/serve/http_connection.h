@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <unordered_set>
 
 #include <boost/asio/io_context.hpp>
@@ -40,6 +41,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   /// Closes what is overdue, and tells the handler of a client that has left.
   virtual void check(std::chrono::steady_clock::time_point now) = 0;
+  /// Since when a whole header is awaited; nothing while a request is under way.
+  [[nodiscard]] virtual std::optional<std::chrono::steady_clock::time_point> waiting_since()
+      const = 0;
   /// Closes when idle, otherwise after the reply under way.
   virtual void finish() = 0;
   virtual void abort() = 0;

@@ -5,13 +5,11 @@
 #include <thread>
 
 #include <boost/asio/post.hpp>
-#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <sys/socket.h>
 
-#include "base/exception.h"
-#include "base/log.h"
 #include "serve/http_connection.h"
+#include "serve/listen.h"
 #include "serve/thread_name.h"
 
 namespace selvage::serve {
@@ -44,9 +42,22 @@ struct Loop {
   bool checking = false;
   std::jthread thread;
 
-  void adopt(TcpSocket socket, asio::ssl::context* tls) {
-    HttpConnection::start(home, std::move(socket), tls);
+  void adopt(TcpSocket socket, const std::shared_ptr<const TlsMaterial>& tls) {
+    HttpConnection::start(home, std::move(socket), tls ? tls->context.get() : nullptr);
     if (!std::exchange(checking, true)) check_later();
+  }
+
+  // Closes the connection that has waited for a request for longest; false when none waits.
+  bool make_room() {
+    HttpConnection* idlest = nullptr;
+    for (auto* connection : home.live)
+      if (const auto since = connection->waiting_since();
+          since && (!idlest || *since < *idlest->waiting_since()))
+        idlest = connection;
+    if (!idlest) return false;
+    const auto held = idlest->weak_from_this().lock();
+    if (held) held->abort();
+    return held != nullptr;
   }
 
   template <typename Function>
@@ -70,34 +81,6 @@ struct Loop {
   }
 };
 
-Result<std::shared_ptr<asio::ssl::context>> make_tls(const TlsOptions& options) {
-  return catch_to_result(
-      ErrorCode::kInvalidArgument, [&]() -> Result<std::shared_ptr<asio::ssl::context>> {
-        auto context = std::make_shared<asio::ssl::context>(asio::ssl::context::tls_server);
-        context->set_options(asio::ssl::context::default_workarounds |
-                             asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1 |
-                             asio::ssl::context::no_compression);
-        context->use_certificate_chain_file(options.certificate.string());
-        context->use_private_key_file(options.key.string(), asio::ssl::context::pem);
-        if (!options.client_authorities.empty()) {
-          context->load_verify_file(options.client_authorities.string());
-          context->set_verify_mode(asio::ssl::verify_peer | asio::ssl::verify_fail_if_no_peer_cert);
-        }
-        return context;
-      });
-}
-
-Result<asio::ip::address> address_of(const std::string& host) {
-  BoostError error;
-  auto address = asio::ip::make_address(host == "localhost" ? "127.0.0.1" : host, error);
-  if (error)
-    return fail(ErrorCode::kInvalidArgument,
-                "'" + host +
-                    "' is not an address to listen on: give one such as 127.0.0.1, ::1 or "
-                    "0.0.0.0");
-  return address;
-}
-
 }  // namespace
 
 struct HttpServer::State {
@@ -111,7 +94,7 @@ struct HttpServer::State {
 
   const HttpServerOptions options;
   std::atomic<std::uint64_t> count{0};
-  std::shared_ptr<asio::ssl::context> tls;
+  std::unique_ptr<TlsFiles> tls;
   std::deque<Loop> loops;
   std::optional<Acceptor> acceptor;
   std::optional<Timer> pause;
@@ -120,19 +103,13 @@ struct HttpServer::State {
   bool stopped = false;
 
   Result<void> listen() {
-    SELVAGE_TRY(const auto address, address_of(options.host));
-    const asio::ip::tcp::endpoint endpoint(address, options.port);
+    SELVAGE_TRY(auto listener, listen_on("HTTP", options.host, options.port));
+    port = listener.port;
     BoostError error;
-    acceptor->open(endpoint.protocol(), error);
-    if (!error) acceptor->set_option(asio::socket_base::reuse_address(true), error);
-    if (!error) acceptor->bind(endpoint, error);
-    if (!error) acceptor->listen(SOMAXCONN, error);
-    if (error)
-      return fail(
-          error == asio::error::access_denied ? ErrorCode::kPermissionDenied
-                                              : ErrorCode::kUnavailable,
-          "HTTP on " + options.host + ":" + std::to_string(options.port) + ": " + error.message());
-    port = acceptor->local_endpoint(error).port();
+    acceptor->assign(listener.is_v6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4(),
+                     listener.socket.fd(), error);
+    if (error) return fail(ErrorCode::kUnavailable, "HTTP cannot listen: " + error.message());
+    static_cast<void>(listener.socket.release());  // The acceptor's from here on.
     return {};
   }
 
@@ -148,15 +125,36 @@ struct HttpServer::State {
         });
         return;
       }
-      if (count >= options.limits.connections_max) {
-        if (!tls)
-          ::send(socket.native_handle(), kFull.data(), kFull.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-      } else {
-        asio::post(loop.context, [this, &loop, s = std::move(socket)]() mutable {
-          loop.adopt(std::move(s), tls.get());
-        });
-      }
+      if (count >= options.limits.connections_max)
+        make_room(std::move(socket), loop, 0);
+      else
+        adopt(std::move(socket), loop);
       accept();
+    });
+  }
+
+  void adopt(TcpSocket socket, Loop& loop) {
+    asio::post(loop.context,
+               [&loop, s = std::move(socket), material = tls ? tls->current() : nullptr]() mutable {
+                 loop.adopt(std::move(s), material);
+               });
+  }
+
+  // All places are taken: one loop after the other is asked for a connection that waits for
+  // nothing but a request. Clients keep those in case that they want them again, while a new one
+  // is wanted now: a probe that found no place would end a healthy server.
+  void make_room(TcpSocket socket, Loop& home, std::size_t asked) {
+    if (asked == loops.size()) {
+      if (!tls)
+        ::send(socket.native_handle(), kFull.data(), kFull.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      return;
+    }
+    Loop& loop = loops[asked];
+    asio::post(loop.context, [this, &loop, &home, asked, s = std::move(socket)]() mutable {
+      if (loop.make_room())
+        adopt(std::move(s), home);
+      else
+        make_room(std::move(s), home, asked + 1);
     });
   }
 
@@ -206,9 +204,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(HttpServerOptions options,
                                                       AccessLog* log) {
   auto state = std::make_unique<State>(std::move(options), handler, budget, log);
   if (state->options.tls.enabled()) {
-    auto tls = make_tls(state->options.tls);
-    if (!tls) return std::unexpected(std::move(tls).error().with_context("TLS certificates"));
-    state->tls = *std::move(tls);
+    SELVAGE_TRY(state->tls, TlsFiles::open(state->options.tls));
   }
   SELVAGE_RETURN_IF_ERROR(state->listen());
   state->run();

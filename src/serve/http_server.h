@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -12,21 +11,14 @@
 #include "serve/access_log.h"
 #include "serve/body.h"
 #include "serve/http.h"
+#include "serve/tls.h"
 
 namespace selvage::serve {
-
-struct TlsOptions {
-  std::filesystem::path certificate;  ///< PEM, the chain behind it; empty = no TLS.
-  std::filesystem::path key;          ///< PEM.
-  /// PEM. Given: clients must show a certificate that one of these has signed.
-  std::filesystem::path client_authorities;
-  [[nodiscard]] bool enabled() const { return !certificate.empty(); }
-};
 
 struct HttpLimits {
   std::uint32_t head_bytes_max = 16u << 10;
   std::uint64_t body_bytes_max = 64u << 20;    ///< Before and after decompression.
-  std::uint32_t connections_max = 4'096;       ///< Beyond, a connection gets a 503 and is closed.
+  std::uint32_t connections_max = 4'096;       ///< Beyond, an idle one gives way, or it gets a 503.
   std::chrono::milliseconds idle_max{75'000};  ///< Between requests.
   std::chrono::milliseconds head_time_max{10'000};
   std::chrono::milliseconds patience{10'000};      ///< In every such interval of a body or reply...
@@ -43,9 +35,8 @@ struct HttpServerOptions {
 
 class HttpServer {
  public:
-  /// Listens and serves from here on. kUnavailable when the port is taken, kInvalidArgument for a
-  /// host or certificates that are of no use, kNotFound for missing ones. `handler`, `budget` and
-  /// `log` (may be null) must outlive the server.
+  /// Listens and serves from here on. Errors of listen_on and TlsFiles::open. `handler`, `budget`
+  /// and `log` (may be null) must outlive the server.
   [[nodiscard]] static Result<std::unique_ptr<HttpServer>> start(HttpServerOptions options,
                                                                  HttpHandler& handler,
                                                                  BodyBudget& budget,

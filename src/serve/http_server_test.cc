@@ -528,7 +528,8 @@ TEST_F(HttpServerTest, BodiesGetTheMemoryOfThoseBefore) {
   EXPECT_THAT(ask(request), StartsWith("HTTP/1.1 200"));
   Client slow(server_->port());
   slow.send(std::string_view(request).substr(0, 1'000));
-  for (int i = 0; i < 500 && budget_.used() == 0; ++i) std::this_thread::sleep_for(milliseconds(10));
+  for (int i = 0; i < 500 && budget_.used() == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
   EXPECT_GE(budget_.used(), large.size());
 }
 
@@ -625,18 +626,40 @@ TEST_F(HttpServerTest, NoLargeRequestIsReadForAClientThatHasLeft) {
 
 TEST_F(HttpServerTest, ConnectionsAreBounded) {
   start({.connections_max = 4});
+  backend_.hold();
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.push_back(std::make_unique<Client>(server_->port()));
+    clients.back()->send(post(kInfer, kInput));
+    for (int j = 0; j < 500 && backend_.submitted() == i; ++j)
+      std::this_thread::sleep_for(milliseconds(10));
+  }
+  Client fifth(server_->port());
+  EXPECT_THAT(fifth.read(), StartsWith("HTTP/1.1 503 "));
+  backend_.release();
+  for (auto& client : clients) EXPECT_THAT(client->read("2.5]}]}"), StartsWith("HTTP/1.1 200"));
+  clients.clear();
+  for (int i = 0; i < 500 && server_->connections() > 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  EXPECT_THAT(ask(get("/v2/health/live")), StartsWith("HTTP/1.1 200"));
+}
+
+// An orchestrator would end a healthy server whose probe finds no place.
+TEST_F(HttpServerTest, TheIdlestConnectionGivesWay) {
+  start({.connections_max = 4});
   std::vector<std::unique_ptr<Client>> clients;
   for (int i = 0; i < 4; ++i) {
     clients.push_back(std::make_unique<Client>(server_->port()));
     clients.back()->send(get("/v2/health/live"));
     EXPECT_THAT(clients.back()->read("}"), StartsWith("HTTP/1.1 200"));
+    std::this_thread::sleep_for(milliseconds(5));
   }
-  Client fifth(server_->port());
-  EXPECT_THAT(fifth.read(), StartsWith("HTTP/1.1 503 "));
-  clients.clear();
-  for (int i = 0; i < 500 && server_->connections() > 0; ++i)
-    std::this_thread::sleep_for(milliseconds(10));
+  clients.front()->send("GET /v2/heal");  // Busy saying what it wants: the second is idler.
+  std::this_thread::sleep_for(milliseconds(50));
   EXPECT_THAT(ask(get("/v2/health/live")), StartsWith("HTTP/1.1 200"));
+  clients.front()->send("th/live HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_THAT(clients.front()->read("}"), StartsWith("HTTP/1.1 200"));
+  for (int i = 0; i < 20; ++i) EXPECT_THAT(ask(get("/v2/health/live")), StartsWith("HTTP/1.1 200"));
 }
 
 // Whoever replies may be the last that knows of the connection. For the thread sanitizer: what the

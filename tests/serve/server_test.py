@@ -206,6 +206,34 @@ class Tls(Case):
     def secure(self, *options):
         return self.detector("--tls-cert", self.folder / "server.pem", "--tls-key", self.folder / "server.key", *options)
 
+    def test_new_certificates_are_taken_up(self):
+        """Over both protocols, and wrong ones are not."""
+        server = self.secure()
+
+        def shown(port):
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                context.set_alpn_protocols(["h2"])
+                with context.wrap_socket(plain) as connection:
+                    return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True))
+
+        def is_shown(name):
+            wanted = (self.folder / name).read_text()
+            return all(shown(port) == wanted for port in (server.http, server.grpc))
+
+        self.assertTrue(is_shown("server.pem"))
+        shutil.copy(self.folder / "server.pem", self.folder / "former.pem")
+        (self.folder / "server.pem").write_text("no certificate")
+        time.sleep(2)
+        self.assertTrue(is_shown("former.pem"))
+        shutil.copy(self.folder / "client.key", self.folder / "server.key")
+        shutil.copy(self.folder / "client.pem", self.folder / "server.pem")
+        end = time.monotonic() + PATIENCE_S
+        while not is_shown("client.pem") and time.monotonic() < end:
+            time.sleep(0.2)
+        self.assertTrue(is_shown("client.pem"))
+
     def test_speaks_tls_only_and_new_versions_only(self):
         server = self.secure()
         self.assertIn("https://", server.ready)
@@ -251,7 +279,7 @@ class Tls(Case):
              self.folder / "server.pem", "--tls-key", self.folder / "server.key"],
             capture_output=True, text=True, timeout=PATIENCE_S)
         self.assertNotEqual(done.returncode, 0)
-        self.assertIn("TLS certificates", done.stderr)
+        self.assertIn("server.pem' holds no certificate", done.stderr)
 
 
 class Access(Case):
