@@ -271,8 +271,8 @@ void ModelLoader::look_at(const std::string& name, const std::filesystem::path& 
 }
 
 void ModelLoader::stop() {
-  const std::scoped_lock lock(mutex_);
   stopped_ = true;
+  const std::scoped_lock lock(mutex_);
 }
 
 }  // namespace selvage::infer

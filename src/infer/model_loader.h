@@ -1,6 +1,7 @@
 // Brings what lies in the repository's folders into the index. Internal to the serving core.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <set>
@@ -54,10 +55,11 @@ class ModelLoader {
   const RepositoryOptions& options_;
   ModelIndex& index_;
 
+  // Outside the mutex, which the load in progress holds, and perhaps takes again for the next.
+  std::atomic<bool> stopped_{false};
   std::mutex mutex_;  // Guards everything below, and who changes index_.
   std::map<std::string, Watch> watches_;
   std::set<std::string> loading_;  // In progress: an ensemble loads its models.
-  bool stopped_ = false;
 };
 
 /// What clients are told about a version and its siblings.
