@@ -3,10 +3,11 @@
 // for each model and thread count; tools/peers/train.py prints the same for PyTorch on the same
 // model file.
 //
-//   train_bench [--batch N] [--seconds S] [--threads T]... [--recompute] [--profile PREFIX]
+//   train_bench [--batch N] [--seconds S] [--threads T]... [--keep] [--profile PREFIX]
 //   [--graph FILE] NAME|FILE.onnx...
 //
-// --graph writes the step as ONNX, to be looked at.
+// --graph writes the step as ONNX, to be looked at; --keep keeps activations that are otherwise
+// computed anew.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -36,7 +37,7 @@ struct Arguments {
   double seconds = 3;
   std::vector<int> threads;
   std::string profile, graph;
-  bool recompute = false;
+  bool keep = false;
   std::vector<std::string> models;
 };
 
@@ -74,7 +75,7 @@ Result<void> measure(infer::Runtime& runtime, const std::string& name, int threa
                      const Arguments& arguments) {
   const auto start = Clock::now();
   SELVAGE_TRY(const auto model, load(name));
-  learn::TrainingGraphOptions options{.batch = arguments.batch, .recompute = arguments.recompute};
+  learn::TrainingGraphOptions options{.batch = arguments.batch, .recompute = !arguments.keep};
   options.optimizer = {.momentum = 0.9f};
   // An autoencoder gives back its input.
   const bool gives_back = name == "autoencoder";
@@ -126,8 +127,8 @@ Arguments parse(int argc, char** argv) {
       arguments.seconds = std::atof(next());
     } else if (word == "--threads") {
       arguments.threads.push_back(std::atoi(next()));
-    } else if (word == "--recompute") {
-      arguments.recompute = true;
+    } else if (word == "--keep") {
+      arguments.keep = true;
     } else if (word == "--profile") {
       arguments.profile = next();
     } else if (word == "--graph") {

@@ -150,9 +150,8 @@ void add_run_flags(CLI::App& app, TrainFlags& flags) {
       ->check(in_range(0, 256))
       ->group(kGroup);
   app.add_option("--memory", flags.memory,
-                 "What this process may take, such as 150MB: activations are computed anew where "
-                 "that keeps it, for the same result in somewhat more time; what cannot fit is "
-                 "refused, with what would (--batch, --accumulate)")
+                 "What this process may take, such as 150MB: a run that would need more is refused "
+                 "before it begins, with what would fit (--batch, --accumulate)")
       ->type_name("SIZE")
       ->transform(CLI::AsSizeValue(true))
       ->group(kGroup);

@@ -101,7 +101,8 @@ class Run {
  private:
   [[nodiscard]] Result<void> prepare();
   [[nodiscard]] Result<void> prepare_session();
-  [[nodiscard]] Result<TrainingGraph> graph_within_memory(TrainingGraphOptions options) const;
+  [[nodiscard]] Result<TrainingGraph> graph_within_memory(
+      const TrainingGraphOptions& options) const;
   [[nodiscard]] Result<void> prepare_validation(std::vector<std::size_t> samples);
   [[nodiscard]] TrainingGraphOptions graph_options() const;
   [[nodiscard]] LossTerm objective_term() const;
@@ -233,19 +234,16 @@ Result<void> Run::prepare_session() {
          .target = feature_target(i),
          .weight = features[i].weight,
          .target_length = static_cast<std::int64_t>(features[i].teacher->width)});
-  SELVAGE_TRY(auto graph, graph_within_memory(std::move(options)));
+  SELVAGE_TRY(auto graph, graph_within_memory(options));
   SELVAGE_TRY(session_,
               TrainingSession::create(runtime_, std::move(graph), {.threads = options_.threads}));
   return {};
 }
 
-Result<TrainingGraph> Run::graph_within_memory(TrainingGraphOptions options) const {
+Result<TrainingGraph> Run::graph_within_memory(const TrainingGraphOptions& options) const {
   const auto allowed = options_.memory_bytes_max;
   SELVAGE_TRY(auto graph, build_training_graph(runtime_, model_, options));
   if (allowed == 0 || graph.memory_bytes() <= allowed) return graph;
-  options.recompute = true;
-  SELVAGE_TRY(graph, build_training_graph(runtime_, model_, options));
-  if (graph.memory_bytes() <= allowed) return graph;
   // The state stays, the activations go by the batch.
   const auto megabytes = [](std::uint64_t bytes) {
     return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
@@ -257,8 +255,8 @@ Result<TrainingGraph> Run::graph_within_memory(TrainingGraphOptions options) con
   auto fitting = batch_;
   while (fitting > 0 && of_batch(fitting) > allowed) fitting /= 2;
   std::string problem = "a step of " + std::to_string(batch_) + " samples takes about " +
-                        megabytes(graph.memory_bytes()) + ", activations computed anew, and " +
-                        megabytes(allowed) + " are left for it: ";
+                        megabytes(graph.memory_bytes()) + ", and " + megabytes(allowed) +
+                        " are left for it: ";
   if (fitting == 0)
     problem += "even one sample takes " + megabytes(of_batch(1)) +
                "; train fewer parameters, a smaller model or with an optimiser without state";

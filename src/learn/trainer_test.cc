@@ -155,7 +155,7 @@ TEST_F(TrainerTest, ALossThatIsNoNumberNamesWhereItBegan) {
   EXPECT_TRUE(load_checkpoint(options.checkpoint)->has_value());
 }
 
-TEST_F(TrainerTest, WithLessMemoryItComputesActivationsAnewForTheSameBytes) {
+TEST_F(TrainerTest, WhatDoesNotFitIntoMemoryIsRefusedWithWhatWould) {
   use("resnet20", {1, 20, 20}, 3);
   Random random(5);
   std::vector<float> x(40 * 400);
@@ -164,9 +164,8 @@ TEST_F(TrainerTest, WithLessMemoryItComputesActivationsAnewForTheSameBytes) {
   for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<std::int64_t>(i % 3);
   write_arrays(x, {40, 1, 20, 20}, y);
   TrainOptions options{.epochs = 1, .batch = 40, .validation_fraction = 0};
-  const auto plain = trained(options).model.serialise().value();
-  options.memory_bytes_max = 36'000'000;  // 40 MB otherwise, 32 MB that way.
-  EXPECT_EQ(trained(options).model.serialise().value(), plain);
+  options.memory_bytes_max = 36'000'000;  // It takes 31 MB.
+  EXPECT_EQ(trained(options).history.size(), 1u);
   options.memory_bytes_max = 20'000'000;
   EXPECT_THAT(error(options), HasSubstr("a step of 40 samples takes about"));
   EXPECT_THAT(error(options), HasSubstr("a batch of 20 takes"));

@@ -282,6 +282,7 @@ TEST(TrainingSession, RepeatsBitForBitAndContinuesWhereItWasSaved) {
 /// Activations that are computed anew for the backward pass are the same as those kept.
 TEST(TrainingSession, RecomputesToTheSameBits) {
   auto [model, options, classes] = network("mobilenet-small", {1, 12, 12}, 10, 4);
+  options.recompute = false;
   const auto keeping = session_of(model, options);
   options.recompute = true;
   const auto graph = build_training_graph(runtime(), model, options);
