@@ -15,7 +15,6 @@
 #include "compress/pad_inputs.h"
 #include "compress/quantization.h"
 #include "compress/quantize_static.h"
-#include "compress/selection.h"
 
 namespace CLI {
 class App;
