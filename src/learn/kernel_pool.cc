@@ -27,7 +27,7 @@ void spread_tiles(const Plane& p, const float* x, const float* y, const float* d
       to_above[2 * w] = a ? gradient : 0;
       to_above[2 * w + 1] = b ? gradient : 0;
       to_below[2 * w] = c ? gradient : 0;
-      to_below[2 * w + 1] = a | b | c ? 0 : gradient;
+      to_below[2 * w + 1] = (a | b | c) ? 0 : gradient;
     }
   }
 }
