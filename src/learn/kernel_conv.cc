@@ -39,6 +39,7 @@ PackedWeights pack(std::size_t in, std::size_t out, std::size_t taps, std::span<
   packed.weights.assign(packed.blocks * packed.per_block, 0);
   packed.start.assign(packed.blocks * packed.rows, 0);
   std::ranges::copy(bias, packed.start.begin());
+  if (packed.weights.empty()) return packed;  // No tap reaches: every sum is its starting value.
   for (std::size_t m = 0; m < out; ++m) {
     float* to = packed.weights.data() + m / packed.rows * packed.per_block + m % packed.rows;
     for (std::size_t c = 0; c < in; ++c)
