@@ -8,7 +8,10 @@ namespace selvage::infer {
 namespace {
 
 // When this thread will have had the time for itself that is due to it for what it has computed.
-thread_local SteadyTime t_free_from = SteadyTime::min();
+SteadyTime& free_from() {
+  thread_local SteadyTime time = SteadyTime::min();
+  return time;
+}
 
 }  // namespace
 
@@ -82,7 +85,7 @@ bool Scheduler::claim_worker() {
 
 bool Scheduler::claim_caller(const Job& job) {
   // Alone in every respect: whoever came before must not wait for longer because of this one.
-  if (!job.here || run_time_ >= kQuickRun || job.submitted + kCallerBurst < t_free_from ||
+  if (!job.here || run_time_ >= kQuickRun || job.submitted + kCallerBurst < free_from() ||
       queue_->size() != 1 || called_ > 0 || running_.size() >= options_.instances)
     return false;
   ++called_;
@@ -92,7 +95,7 @@ bool Scheduler::claim_caller(const Job& job) {
 void Scheduler::work_here(SteadyTime began) {
   if (work()) pool_.post(shared_from_this());
   const auto now = clock_.steady_now();
-  t_free_from = std::max(t_free_from, began) + (now - began) * 3 / 2;
+  free_from() = std::max(free_from(), began) + (now - began) * 3 / 2;
 }
 
 void Scheduler::note_run(std::chrono::nanoseconds took) {

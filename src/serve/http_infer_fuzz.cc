@@ -15,9 +15,9 @@ constexpr std::uint64_t kBodyBytesMax = 1u << 20;
 // Keeps the reply as the connection would make it.
 class Exchange final : public HttpExchange {
  public:
-  void reply(std::move_only_function<HttpReply()> make) override { reply_ = make(); }
+  void reply(std::move_only_function<HttpReply()> make) override { answer = make(); }
   void on_leave(Cancel) override {}
-  std::optional<HttpReply> reply_;
+  std::optional<HttpReply> answer;
 };
 
 struct Fixture {
@@ -43,9 +43,9 @@ void run(Fixture& on, std::string_view input) {
   if (!body.append(std::as_bytes(std::span(input.substr(used))))) return;
   const auto exchange = std::make_shared<Exchange>();
   on.api.handle(HttpRequest{head, std::move(body), kBodyBytesMax}, exchange);
-  if (!exchange->reply_) std::abort();  // Every request has its answer.
-  if (exchange->reply_->status != 200 &&
-      exchange->reply_->text.find("\"error\"") == std::string::npos)
+  if (!exchange->answer) std::abort();  // Every request has its answer.
+  if (exchange->answer->status != 200 &&
+      exchange->answer->text.find("\"error\"") == std::string::npos)
     std::abort();
 }
 
