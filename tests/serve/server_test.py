@@ -186,9 +186,11 @@ class Tls(Case):
         super().setUp()
         for name in ("authority", "stranger"):
             self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-                         "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+                         "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+                         "-keyout", f"{name}.key", "-out", f"{name}.pem")
         for name, authority in (("server", "authority"), ("client", "authority"), ("foreign", "stranger")):
-            (self.folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+            (self.folder / "names").write_text(
+                "subjectAltName=IP:127.0.0.1\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
             self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
                          "-keyout", f"{name}.key", "-out", f"{name}.csr")
             self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
