@@ -863,7 +863,8 @@ std::function<void(ModelBuilder&)> random_graph(std::uint64_t seed) {
       if (random() % 3 == 0) {
         b.node(pick(one), {first}, {name});
       } else {
-        b.node(pick(two), {first, pick(values)}, {name});
+        const auto second = pick(values);  // Compilers differ in which argument they draw first.
+        b.node(pick(two), {first, second}, {name});
       }
       values.push_back(name);
       unused.insert(unused.begin(), name);
