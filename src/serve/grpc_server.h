@@ -16,7 +16,8 @@
 namespace selvage::serve {
 
 struct GrpcLimits {
-  static constexpr std::chrono::milliseconds kEarly{10};
+  /// Longer than a busy server takes to begin what a client has sent at a stretch.
+  static constexpr std::chrono::milliseconds kEarly{1'000};
   std::uint64_t message_bytes_max = 64u << 20;
   std::uint32_t metadata_bytes_max = 16u << 10;
   std::uint32_t calls_max = 1'024;           ///< Requests in flight; beyond: RESOURCE_EXHAUSTED.

@@ -215,7 +215,7 @@ class Connection final : public HttpConnection {
 
   void head_done() {
     auto framing = read_framing(*parser_);
-    if (!framing) return refuse(std::move(framing).error());
+    if (!framing) return refuse(framing.error());
     framing_ = *std::move(framing);
     framing_.head.secure = std::is_same_v<Stream, TlsStream>;
     if (auto refusal = home_.handler.admit(framing_.head)) return write(*std::move(refusal), false);
@@ -249,10 +249,10 @@ class Connection final : public HttpConnection {
     const std::uint64_t length = framing_.content_length.value_or(0);
     // With all of it in view, so that it gets kept memory of its size: growing copies.
     if (length > 0)
-      if (auto room = body_->prepare(length); !room) return refuse(std::move(room).error());
+      if (auto room = body_->prepare(length); !room) return refuse(room.error());
     const auto here = static_cast<std::size_t>(std::min<std::uint64_t>(length, buffer_.size()));
     const auto* data = static_cast<const std::byte*>(buffer_.data().data());
-    if (auto taken = body_->append({data, here}); !taken) return refuse(std::move(taken).error());
+    if (auto taken = body_->append({data, here}); !taken) return refuse(taken.error());
     buffer_.consume(here);
     read_rest();
   }
@@ -262,7 +262,7 @@ class Connection final : public HttpConnection {
     const std::uint64_t missing = framing_.content_length.value_or(0) - body_->size();
     if (missing == 0) return handle();
     auto room = body_->prepare(missing);
-    if (!room) return refuse(std::move(room).error());
+    if (!room) return refuse(room.error());
     stream_.async_read_some(asio::buffer(room->data(), room->size()),
                             [self = self()](const BoostError& error, std::size_t read) {
                               if (self->phase_ == Phase::kClosed) return;
@@ -295,7 +295,7 @@ class Connection final : public HttpConnection {
         return refuse(400, {ErrorCode::kInvalidArgument, "a chunk's header is too large"});
       return more(kChunkedReadBytes, &Connection::read_chunks);
     }
-    if (chunk_error_) return refuse(chunk_status_, *std::move(chunk_error_));
+    if (chunk_error_) return refuse(chunk_status_, *chunk_error_);
     if (error) return refuse(400, {ErrorCode::kInvalidArgument, "bad chunks: " + error.message()});
     handle();
   }
@@ -334,13 +334,13 @@ class Connection final : public HttpConnection {
   // --- Writing
   // ------------------------------------------------------------------------------------
 
-  void refuse(Error error) {
+  void refuse(const Error& error) {
     const unsigned status = error_reply(error).status;
-    refuse(status, std::move(error));
+    refuse(status, error);
   }
 
   // Where the rest of the request cannot be told from the next one, the connection ends.
-  void refuse(unsigned status, Error error) {
+  void refuse(unsigned status, const Error& error) {
     HttpReply reply = error_reply(error);
     reply.status = status;
     write(std::move(reply), false);
@@ -402,7 +402,8 @@ class Connection final : public HttpConnection {
     head += "\r\nContent-Type: ";
     head += reply_.content_type;
     head += "\r\nContent-Length: " + std::to_string(size);
-    for (const auto& [name, value] : reply_.fields) head += "\r\n" + name + ": " + value;
+    for (const auto& [name, value] : reply_.fields)
+      head.append("\r\n").append(name).append(": ").append(value);
     if (!keep_alive_)
       head += "\r\nConnection: close";
     else if (framing_.http10)

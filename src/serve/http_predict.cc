@@ -123,9 +123,10 @@ class PredictCall : public std::enable_shared_from_this<PredictCall> {
 
 void handle_predict(Services& services, const Route& route, HttpRequest request,
                     std::shared_ptr<HttpExchange> exchange) {
-  auto call =
-      std::make_shared<PredictCall>(services, route.name, std::move(request.body), exchange);
-  exchange->on_leave([weak = std::weak_ptr(call)] {
+  HttpExchange& client = *exchange;  // The call's from here on.
+  auto call = std::make_shared<PredictCall>(services, route.name, std::move(request.body),
+                                            std::move(exchange));
+  client.on_leave([weak = std::weak_ptr(call)] {
     if (const auto left = weak.lock()) left->leave();
   });
   if (!services.decoding.submit([call] { call->start(); }))
