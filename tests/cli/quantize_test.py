@@ -132,13 +132,17 @@ class QuantizeTest(Case):
         self.assertEqual(self.files(), files)
 
     def test_an_interrupt_leaves_nothing(self):
+        pictures = self.folder / "pictures"  # Enough of them for many seconds of calibration.
+        pictures.mkdir()
+        for i in range(200):
+            (pictures / f"{i}.png").symlink_to(DEPS / "data/opencv/notes.png")
         files = self.files()
         process = subprocess.Popen(
-            [PROGRAM, "quantize", DEPS / "models/ppocr-det", self.out, "--data",
-             DEPS / "data/opencv/notes.png", "--calibration", "entropy"],
+            [PROGRAM, "quantize", DEPS / "models/ppocr-det", self.out, "--data", pictures,
+             "--calibration", "entropy"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        time.sleep(0.3)
+        time.sleep(1)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
         self.assertEqual((process.returncode, out), (130, ""), error)
