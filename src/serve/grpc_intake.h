@@ -6,10 +6,10 @@
 
 namespace selvage::serve {
 
-/// Of one completion queue, whose thread also reads the connections: gRPC goes on reading for as
-/// long as a connection has more, and hands over what came afterwards. Tensors wait for the
-/// client's credit in between, but a client may begin and cancel calls without end
-/// (CVE-2023-44487). Synchronised.
+/// Of all completion queues together: their threads also read the connections, each also what is
+/// handed to another's queue. gRPC goes on reading for as long as a connection has more, and hands
+/// over what came afterwards. Tensors wait for the client's credit in between, but a client may
+/// begin and cancel calls without end (CVE-2023-44487). Synchronised.
 class GrpcIntake {
  public:
   /// Of calls that are read at a stretch. More than honest clients can begin at once...
@@ -18,7 +18,7 @@ class GrpcIntake {
 
   /// The calls that this thread reads count here.
   void begin_on_this_thread();
-  /// The thread handles what it has read.
+  /// A thread handles what has been read.
   void turn() { calls_.store(0, std::memory_order_relaxed); }
   [[nodiscard]] bool swamped() const {
     return calls_.load(std::memory_order_relaxed) >= kSwampedFrom;

@@ -1,7 +1,5 @@
 #include "serve/grpc_server.h"
 
-#include <algorithm>
-#include <deque>
 #include <limits>
 #include <thread>
 
@@ -57,7 +55,7 @@ struct GrpcServer::State {
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
   std::shared_ptr<grpc::ServerCredentials> credentials;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
-  std::deque<GrpcIntake> intakes;  // Of each queue.
+  GrpcIntake intake;
   std::unique_ptr<grpc::Server> server;
   std::vector<std::jthread> threads;
   std::unique_ptr<GrpcConnections> connections;
@@ -97,8 +95,7 @@ struct GrpcServer::State {
     SELVAGE_TRY(connections,
                 GrpcConnections::start(
                     std::move(listener), limits, [this](int fd) { hand_over(fd); },
-                    [this] { return busy_peers(); },
-                    [this] { return std::ranges::any_of(intakes, &GrpcIntake::swamped); }));
+                    [this] { return busy_peers(); }, [this] { return intake.swamped(); }));
     home.connections = connections.get();
     return {};
   }
@@ -120,16 +117,15 @@ struct GrpcServer::State {
     for (auto& queue : queues)
       for (int i = 0; i < kWaitingCalls; ++i) GrpcCall::wait(home, *queue);
     for (std::size_t i = 0; i < queues.size(); ++i)
-      threads.push_back(start_thread("grpc-" + std::to_string(i),
-                                     [&queue = *queues[i], &intake = intakes.emplace_back()] {
-                                       intake.begin_on_this_thread();
-                                       void* tag = nullptr;
-                                       bool ok = false;
-                                       while (queue.Next(&tag, &ok)) {
-                                         intake.turn();
-                                         CallTag::run(tag, ok);
-                                       }
-                                     }));
+      threads.push_back(start_thread("grpc-" + std::to_string(i), [this, &queue = *queues[i]] {
+        intake.begin_on_this_thread();
+        void* tag = nullptr;
+        bool ok = false;
+        while (queue.Next(&tag, &ok)) {
+          intake.turn();
+          CallTag::run(tag, ok);
+        }
+      }));
   }
 
   void stop(std::chrono::milliseconds deadline) {

@@ -488,6 +488,17 @@ TEST_F(GrpcServerTest, SomeCallsMayBeCancelled) {
   EXPECT_TRUE(infer(request()).ok());
 }
 
+// One thread may read what another's queue gets, and have nothing to handle itself.
+TEST_F(GrpcServerTest, ManyHonestCallsAreNoAttack) {
+  std::vector<std::jthread> clients;
+  for (int c = 0; c < 4; ++c)
+    clients.emplace_back([this] {
+      int failed = 0;
+      for (int i = 0; i < 5'000; ++i) failed += infer(request()).ok() ? 0 : 1;
+      EXPECT_EQ(failed, 0);
+    });
+}
+
 TEST(GrpcPeer, HasOneAddressHoweverItIsWritten) {
   EXPECT_EQ(address_of_peer("ipv4:127.0.0.1:5000"), "127.0.0.1:5000");
   EXPECT_EQ(address_of_peer("ipv6:%5B::1%5D:5000"), "::1:5000");
