@@ -119,11 +119,14 @@ class Differentiator {
       return {};
     const auto rule = is_known(node) ? rules().find(node.op_type()) : rules().end();
     if (rule == rules().end())
-      return fail(ErrorCode::kUnimplemented,
-                  describe(node) +
-                      " has no gradient and lies between a trained parameter and the "
-                      "loss: " +
-                      path(index));
+      return fail(
+          ErrorCode::kUnimplemented,
+          describe(node) +
+              " has no gradient and lies between a trained parameter and the "
+              "loss: " +
+              path(index) +
+              (computes_in_integers(node.op_type()) ? "; " + std::string(kTrainBeforeQuantising)
+                                                    : ""));
     for (const auto& names : {node.input(), node.output()})
       for (const auto& name : names)
         if (!name.empty() && !builder_.value(name))
@@ -264,6 +267,11 @@ Result<std::vector<Expression>> add_gradients(GraphBuilder& builder, Expression 
   std::vector<Expression> gradients;
   for (const auto& value : values) gradients.push_back(differentiator.gradient(value));
   return gradients;
+}
+
+bool computes_in_integers(std::string_view op_type) {
+  return op_type.starts_with("QLinear") || op_type.ends_with("Integer") ||
+         op_type.starts_with("DynamicQuantize");
 }
 
 bool has_gradient(std::string_view op_type) {

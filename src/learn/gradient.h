@@ -24,4 +24,12 @@ namespace selvage::learn {
 /// Whether there is a rule for the operator. For those that choose models by what can be trained.
 [[nodiscard]] bool has_gradient(std::string_view op_type);
 
+/// Whether it is arithmetic of a quantised model, which has no gradient: not DequantizeLinear,
+/// whose arithmetic is in float.
+[[nodiscard]] bool computes_in_integers(std::string_view op_type);
+/// What to do about it, for errors.
+inline constexpr std::string_view kTrainBeforeQuantising =
+    "the model is quantised: train the float model that it was made from, or quantise that with "
+    "`selvage quantize --train`";
+
 }  // namespace selvage::learn

@@ -28,9 +28,29 @@ constexpr std::array kLosses{Word{"cross-entropy", LossKind::kCrossEntropy, Targ
                              Word{"huber", LossKind::kHuber, TargetSource::kValues},
                              Word{"reconstruction", LossKind::kMeanSquared, TargetSource::kInput}};
 
-/// The output that the card means, or the model's first.
+/// Without a card: the model's one float32 output that is not state.
+Result<std::size_t> only_output(std::span<const infer::ValueInfo> outputs,
+                                std::span<const infer::StatePair> state) {
+  std::vector<std::size_t> found;
+  std::string listed;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const auto is_state = std::ranges::find(state, outputs[i].name, &infer::StatePair::output);
+    if (outputs[i].type != DataType::kFloat32 || is_state != state.end()) continue;
+    found.push_back(i);
+    listed += (listed.empty() ? "'" : ", '") + outputs[i].name + "'";
+  }
+  if (found.size() == 1) return found[0];
+  if (found.empty()) return infer::OutputNames(outputs, state).index_of("");
+  return invalid("the model has several outputs (" + listed +
+                 ") and no card says which of them the data label: write one beside it with a line "
+                 "such as `output: {kind: regression, tensor: " +
+                 outputs[found[0]].name + "}` (or classification, anomaly)");
+}
+
+/// The output that the card means.
 Result<std::size_t> output_of(const infer::Model& model) {
-  const infer::OutputNames names(model.session().outputs(), model.card().input.state);
+  const auto outputs = model.session().outputs();
+  const infer::OutputNames names(outputs, model.card().input.state);
   const auto& card = model.card().output;
   if (const auto* classes = std::get_if<infer::ClassificationOutput>(&card))
     return names.index_of(classes->tensor);
@@ -38,7 +58,7 @@ Result<std::size_t> output_of(const infer::Model& model) {
     return names.index_of(numbers->tensor);
   if (const auto* anomaly = std::get_if<infer::AnomalyOutput>(&card))
     return names.index_of(anomaly->tensor);
-  return names.index_of("");
+  return only_output(outputs, model.card().input.state);
 }
 
 std::string_view automatic_loss(const Objective& objective, const infer::Dataset& data) {

@@ -41,8 +41,8 @@ struct Objective {
 
 /// "cross-entropy", "binary", "mse", "l1", "huber" or "reconstruction"; "auto" chooses by the
 /// labels and the output's size. kInvalidArgument: data and model that do not fit each other, a
-/// label that the model does not know (its sample is named), labels all of one class, an output
-/// whose size is open.
+/// label that the model does not know (its sample is named), labels all of one class, several
+/// outputs of which no card chooses one, an output whose size is open.
 [[nodiscard]] Result<Objective> choose_objective(const infer::Model& model,
                                                  const graph::Model& graph,
                                                  const infer::Dataset& data,

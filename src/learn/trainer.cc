@@ -5,6 +5,7 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <numeric>
 
 #include "crypto/digest.h"
@@ -23,6 +24,9 @@ constexpr const char* kTeacherTarget = "training.teacher";
 std::string feature_target(std::size_t index) {
   return "training.feature" + std::to_string(index);
 }
+
+constexpr const char* kAgainstDivergence =
+    ": a lower learning rate, a warm-up or gradient clipping usually helps";
 
 std::unexpected<Error> invalid(const std::string& problem) {
   return fail(ErrorCode::kInvalidArgument, problem);
@@ -114,6 +118,8 @@ class Run {
   [[nodiscard]] Result<void> take_step(BatchLoader& loader);
   [[nodiscard]] Result<void> end_epoch();
   [[nodiscard]] Result<void> diverged(const Batch& batch, float rate);
+  [[nodiscard]] Result<void> stop_broken(const std::string& problem) const;
+  [[nodiscard]] std::optional<std::size_t> broken_sample(const Batch& batch) const;
   void judge(const EpochRecord& record, std::vector<NamedTensor> parameters);
   void count(const Batch& batch);
   void report() const;
@@ -176,8 +182,9 @@ Result<void> Run::prepare() {
   if (options_.epochs == 0 || options_.batch == 0) return invalid("0 epochs or samples a batch");
   if (!train.takes_batches())
     return invalid(
-        "training needs a model whose inputs leave the first dimension, the batch, open "
-        "and samples of one shape");
+        "training needs a model whose inputs leave the first dimension, the batch, open and "
+        "samples of one shape, but the model's is " +
+        selvage::to_string(loaded_.session().inputs()[0].shape));
   if (train.inputs().size() != loaded_.session().inputs().size())
     return invalid(
         "the model has inputs that the data do not fill (state or constants of its card)");
@@ -363,6 +370,7 @@ float Run::rate() const {
 void Run::save() {
   last_save_ = steady_clock::now();
   if (options_.checkpoint.empty()) return;
+  if (!session_->state_is_finite()) return;  // What was saved before is the last good state.
   at_.state = session_->save();
   const auto saved = save_checkpoint(at_, options_.checkpoint);
   if (!saved && events_.warning)
@@ -430,16 +438,39 @@ void Run::report() const {
 
 Result<void> Run::diverged(const Batch& batch, float learning_rate) {
   save();
+  const std::string when = "the loss stopped being a number in epoch " +
+                           std::to_string(at_.epoch + 1) + ", step " + std::to_string(at_.step + 1);
+  if (const auto sample = broken_sample(batch))
+    return stop_broken(when + ": " + data_.train.place(*sample) +
+                       " holds a value that is no number: mend it or leave it out");
   std::string where;
   if (const auto first = session_->first_non_finite(batch.tensors, learning_rate); first && *first)
     where = ", first in " + **first;
+  return stop_broken(when + where + kAgainstDivergence);
+}
+
+/// The first that goes in with a NaN or an infinity. Mixed samples have no row of their own.
+std::optional<std::size_t> Run::broken_sample(const Batch& batch) const {
+  if (batch.mixed) return std::nullopt;
+  for (const auto& tensor : batch.tensors) {
+    if (tensor.type != DataType::kFloat32) continue;
+    const auto values = tensor.as<float>();
+    const auto found = std::ranges::find_if(values, [](float v) { return !std::isfinite(v); });
+    if (found == values.end()) continue;
+    const auto row = values.size() / batch.samples.size();
+    return batch.samples[static_cast<std::size_t>(found - values.begin()) / row];
+  }
+  return std::nullopt;
+}
+
+Result<void> Run::stop_broken(const std::string& problem) const {
+  std::error_code ignored;
+  const bool has_checkpoint =
+      !options_.checkpoint.empty() && std::filesystem::exists(options_.checkpoint, ignored);
   return fail(ErrorCode::kFailedPrecondition,
-              "the loss stopped being a number in epoch " + std::to_string(at_.epoch + 1) +
-                  ", step " + std::to_string(at_.step + 1) + where +
-                  ": a lower learning rate, a warm-up or gradient clipping usually helps" +
-                  (options_.checkpoint.empty() ? ""
-                                               : "; the state before that step is kept in '" +
-                                                     options_.checkpoint.string() + "'"));
+              problem + (has_checkpoint ? "; the last good state is kept in '" +
+                                              options_.checkpoint.string() + "'"
+                                        : ""));
 }
 
 void Run::judge(const EpochRecord& record, std::vector<NamedTensor> parameters) {
@@ -486,6 +517,11 @@ Result<void> Run::end_epoch() {
     record.validation_loss = found->loss;
     record.validation_accuracy = found->accuracy;
   }
+  const bool is_finite = std::isfinite(record.validation_loss.value_or(0));
+  if (!is_finite || !session_->state_is_finite())
+    return stop_broken((is_finite ? "the parameters stopped being numbers at the end of epoch "
+                                  : "the validation loss is no number after epoch ") +
+                       std::to_string(record.epoch) + kAgainstDivergence);
   judge(record, std::move(parameters));
   at_.history.push_back(record);
   ++at_.epoch;

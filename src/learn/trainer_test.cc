@@ -1,6 +1,7 @@
 #include "learn/trainer.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include <gmock/gmock.h>
@@ -8,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "graph/testing.h"
 #include "infer/session.h"
 #include "learn/architecture.h"
 #include "media/array.h"
@@ -305,7 +307,42 @@ TEST_F(TrainerTest, ANotANumberInTheDataIsFound) {
   write_arrays({0, 0, 0, 0, 1, 1, std::numeric_limits<float>::quiet_NaN(), 1}, {2, 4}, {0, 1});
   auto options = kShort;
   options.validation_fraction = 0;
-  EXPECT_THAT(error(options), HasSubstr("stopped being a number"));
+  const auto message = error(options);
+  EXPECT_THAT(message, HasSubstr("stopped being a number"));
+  EXPECT_THAT(message, HasSubstr("x.npy, sample 1 holds a value that is no number"));
+}
+
+/// y = sqrt(w x): at 0 the loss is a number and its gradient, infinity times 0, is none.
+TEST_F(TrainerTest, AStateThatIsNoNumberDoesNotReplaceTheLastGoodOne) {
+  const float w[] = {1};
+  model_ = graph::testing::ModelBuilder()
+               .input("x", DataType::kFloat32, {-1, 1})
+               .initialiser("w", {1, 1}, w)
+               .node("MatMul", {"x", "w"}, {"a"})
+               .node("Sqrt", {"a"}, {"y"})
+               .output("y", DataType::kFloat32, {-1, 1})
+               .build();
+  ASSERT_TRUE(model_.save(folder_ / "model.onnx"));
+  loaded_ = infer::Model::load(*runtime_, folder_ / "model.onnx").value();
+  const auto write_inputs = [&](float last) {
+    const std::vector<float> x{1, 2, 3, 4, 5, 6, 7, last}, y(8, 0.5f);
+    write("x.npy", media::ArrayElement::kFloat32, {8, 1}, std::as_bytes(std::span(x)));
+    write("y.npy", media::ArrayElement::kFloat32, {8, 1}, std::as_bytes(std::span(y)));
+  };
+  auto options = with_checkpoint(kShort);
+  options.batch = 1;
+  options.learning_rate = 1e-3;
+  options.validation_fraction = 0;
+  write_inputs(0);
+  const auto message = error(options);
+  EXPECT_THAT(message, HasSubstr("the last good state is kept in"));
+  const auto kept = load_checkpoint(options.checkpoint).value();
+  ASSERT_TRUE(kept);
+  // Magic, digest and number of steps, then float32 all along: the rest is never a NaN.
+  const auto state = std::span(kept->state).last(sizeof(float));
+  float value = 0;
+  std::memcpy(&value, state.data(), sizeof value);
+  EXPECT_TRUE(std::isfinite(value));
 }
 
 TEST_F(TrainerTest, DataThatChangeMeanwhileStopIt) {

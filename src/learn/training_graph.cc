@@ -180,6 +180,13 @@ class StepBuilder {
   TrainingGraph result_;
 };
 
+/// Of a quantised model.
+bool has_integer_weights(const onnx::GraphProto& graph) {
+  return std::ranges::any_of(graph.node(), [](const onnx::NodeProto& node) {
+    return node.op_type() == "DequantizeLinear" || computes_in_integers(node.op_type());
+  });
+}
+
 /// Which parameters are trained; the rest stays as it is.
 Result<void> StepBuilder::choose(std::span<const std::string> candidates) {
   Names ends;
@@ -201,7 +208,10 @@ Result<void> StepBuilder::choose(std::span<const std::string> candidates) {
   if (parameters_.empty() && adapters_.empty())
     return fail(ErrorCode::kFailedPrecondition,
                 "there is nothing to train: no float32 weight between the inputs and the loss fits "
-                "the patterns");
+                "the patterns" +
+                    (has_integer_weights(prepared_.model.proto().graph())
+                         ? "; " + std::string(kTrainBeforeQuantising)
+                         : ""));
   return {};
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <ranges>
 #include <unordered_map>
 
 #if defined(__GLIBC__)
@@ -369,6 +370,11 @@ std::vector<std::byte> TrainingSession::save() const {
   return bytes;
 }
 
+bool TrainingSession::state_is_finite() const {
+  return std::ranges::all_of(std::views::iota(0UZ, state_->graph.state.size()),
+                             [&](std::size_t i) { return is_finite(state_->view(i)); });
+}
+
 Result<void> TrainingSession::restore(std::span<const std::byte> bytes) {
   auto& state = *state_;
   const auto take = [&](std::size_t count) {
@@ -397,7 +403,9 @@ Result<std::optional<std::string>> TrainingSession::first_non_finite(
   for (std::size_t i = 0; i < batch.size(); ++i)
     if (!is_finite(batch[i])) return "the batch's '" + state.graph.batch[i].name + "'";
   for (std::size_t i = 0; i < state.graph.state.size(); ++i)
-    if (!is_finite(state.view(i))) return "the state '" + state.graph.state[i].input + "'";
+    if (!is_finite(state.view(i)))
+      return "the state '" + state.graph.state[i].input +
+             "', since a gradient of the step before is none";
   SELVAGE_TRY(const auto model, graph::Model::parse(state.model));
   SELVAGE_TRY(const auto exposed, graph::expose_all_values(model));
   infer::SessionOptions options;

@@ -56,6 +56,9 @@ class TrainingSession {
 
   /// The whole state, exact; restore() into a session of an equal graph continues bit for bit.
   [[nodiscard]] std::vector<std::byte> save() const;
+  /// No NaN or infinity in parameters, statistics and optimiser: a gradient may have one where the
+  /// loss has none.
+  [[nodiscard]] bool state_is_finite() const;
   /// kDataLoss or kInvalidArgument for bytes that save() of an equal graph did not write; nothing
   /// changes then.
   [[nodiscard]] Result<void> restore(std::span<const std::byte> bytes);

@@ -18,6 +18,8 @@ import time
 import unittest
 import xml.etree.ElementTree
 
+import fixtures
+
 PROGRAM = pathlib.Path(sys.argv[1]).resolve()
 KILLS = 8
 
@@ -182,6 +184,41 @@ class Training(unittest.TestCase):
         self.assertEqual(code, 0, error)
         (self.folder / "narrow.csv").write_text("a,b,label\n1,2,0\n3,4,1\n")
         self.assertRegex(refused("--data", "narrow.csv"), "narrow.csv.*5")
+
+    def test_of_several_outputs_the_card_chooses(self):
+        weights = [fixtures.floats(name, [5, size], [0.1 * i for i in range(5 * size)])
+                   for name, size in (("w", 2), ("v", 3))]
+        (self.folder / "start.onnx").write_bytes(fixtures.model(
+            [fixtures.node("MatMul", ["x", "w"], ["a"]), fixtures.node("Gemm", ["x", "v"], ["b"])],
+            [fixtures.value_info("x", ["batch", 5])],
+            [fixtures.value_info("a", ["batch", 2]), fixtures.value_info("b", ["batch", 3])],
+            weights))
+        (self.folder / "rows.csv").write_text(
+            "a,b,c,d,e,label\n" + "1,2,3,4,5,0\n0,1,0,1,0,1\n5,4,3,2,1,2\n" * 5)
+        train = ["train", "start.onnx", "out.onnx", "--data", "rows.csv", "--epochs", 1]
+        code, _, error = run(self.folder, *train)
+        self.assertEqual(code, 1, error)
+        self.assertIn("several outputs ('a', 'b')", error)
+        self.assertIn("output: {kind: regression, tensor: a}", error)
+        self.assertFalse((self.folder / "out.onnx").exists())
+        card = self.folder / "start.yaml"
+        card.write_text("output: {kind: classification, tensor: none}\n")
+        code, _, error = run(self.folder, *train)
+        self.assertEqual(code, 1, error)
+        self.assertIn("names output 'none', but the model gives: a, b", error)
+        card.write_text("output: {kind: classification, tensor: b}\n")
+        report = self.json_of(*train)
+        self.assertEqual(report["trained"], ["v"])
+
+    def test_quantised_models_are_not_trained_and_the_way_out_is_named(self):
+        self.assertEqual(self.train("floats.onnx")[0], 0)
+        for how in ([], ["--dynamic"]):
+            self.json_of("quantize", "floats.onnx", "start.onnx", "--data", ".", *how)
+            code, _, error = self.train("out.onnx")
+            self.assertEqual(code, 1, error)
+            self.assertIn("the model is quantised: train the float model", error)
+            self.assertIn("selvage quantize --train", error)
+            self.assertFalse((self.folder / "out.onnx").exists())
 
     def test_data_that_change_meanwhile_stop_the_run_and_keep_the_checkpoint(self):
         process = subprocess.Popen(
