@@ -1,4 +1,5 @@
 // `selvage serve`: the inference server until a signal ends it.
+#include <filesystem>
 #include <memory>
 #include <thread>
 
@@ -27,7 +28,18 @@ struct Chosen {
   std::string tls_certificate, tls_key, tls_client_authorities, token_file, access_log, cache;
 };
 
+Result<void> check_files(const Chosen& chosen) {
+  std::error_code ignored;
+  for (const auto& folder : chosen.folders)
+    if (!std::filesystem::is_directory(folder, ignored))
+      return fail(ErrorCode::kNotFound, "--models: there is no folder '" + folder + "'");
+  if (!chosen.token_file.empty() && !std::filesystem::exists(chosen.token_file, ignored))
+    return fail(ErrorCode::kNotFound, "--token-file: there is no file '" + chosen.token_file + "'");
+  return {};
+}
+
 Result<serve::ServerOptions> options_of(const Chosen& chosen) {
+  SELVAGE_RETURN_IF_ERROR(check_files(chosen));
   serve::ServerOptions options = chosen.server;
   options.repository.folders.assign(chosen.folders.begin(), chosen.folders.end());
   options.repository.session.cache_folder = chosen.cache;
@@ -77,9 +89,15 @@ Result<void> run(const Chosen& chosen, const std::string& version, Output& outpu
   const bool tls = options.tls.enabled();
   SELVAGE_TRY(const auto runtime,
               infer::Runtime::create(infer::EnvironmentStart::kWithFirstSession));
-  SELVAGE_TRY(const auto server, serve::Server::start(*runtime, std::move(options)));
+  auto started = serve::Server::start(*runtime, std::move(options));
+  if (!started && started.error().code == ErrorCode::kUnavailable)
+    started.error().message += "; see --http-port and --grpc-port";
+  SELVAGE_TRY(const auto server, std::move(started));
   if (wait_until_loaded(server->repository())) {
     report_models(server->repository(), output);
+    if (server->repository().index().empty())
+      output.note("no models yet: they belong into '" + chosen.folders.front() +
+                  "' as NAME/VERSION/model.onnx");
     const std::size_t ready = server->repository().index(true).size();
     output.print(std::string("ready: ") + (tls ? "https://" : "http://") +
                  address(host, server->http_port()) + " grpc://" +
@@ -204,7 +222,7 @@ Action add(CLI::App& app) {
 }  // namespace
 
 const Command& serve_command() {
-  static const Command kCommand{
+  static const Command command{
       .name = "serve",
       .summary = "Serve models over HTTP and gRPC",
       .description =
@@ -218,7 +236,7 @@ const Command& serve_command() {
           "key.pem --token-file tokens\n"
           "curl --data-binary @photo.jpg localhost:8000/v1/models/blazeface-front:predict",
       .add = add};
-  return kCommand;
+  return command;
 }
 
 }  // namespace selvage::cli

@@ -5,7 +5,7 @@
 #include "serve/tensor_binary.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace selvage;  // NOLINT(google-build-using-namespace): a program of one function
+  using namespace selvage;
   if (size < 2) return 0;
   const auto type = static_cast<DataType>(data[0] % 17);
   if (type == DataType::kUndefined || type == DataType::kComplex64 || type == DataType::kComplex128)

@@ -23,7 +23,7 @@ Mapped map(ErrorCode code) {
     case ErrorCode::kDeadlineExceeded: return {504, 4};
     case ErrorCode::kCancelled: return {400, 1};
     case ErrorCode::kDataLoss: return {500, 15};
-    case ErrorCode::kIo: return {500, 13};
+    case ErrorCode::kIo:
     case ErrorCode::kInternal: return {500, 13};
   }
   return {500, 13};

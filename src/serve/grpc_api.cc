@@ -23,7 +23,7 @@ Result<void> check_version(const std::string& version) {
 
 // A method that answers at once: Result<Reply> function(Services&, const Request&).
 template <auto function, typename Request>
-void answer(Services& services, grpc::ByteBuffer buffer, Exchange exchange) {
+void answer(Services& services, grpc::ByteBuffer& buffer, const Exchange& exchange) {
   Request request;
   if (auto parsed = parse_message(buffer, request); !parsed)
     return exchange->reply(std::unexpected(std::move(parsed).error()));
@@ -34,8 +34,8 @@ void answer(Services& services, grpc::ByteBuffer buffer, Exchange exchange) {
 
 // The same for one that takes long, off the connections' threads.
 template <auto function, typename Request>
-void answer_aside(Services& services, grpc::ByteBuffer buffer, Exchange exchange) {
-  Tasks::Task task = [&services, buffer = std::move(buffer), exchange] {
+void answer_aside(Services& services, grpc::ByteBuffer& buffer, const Exchange& exchange) {
+  Tasks::Task task = [&services, buffer, exchange]() mutable {
     answer<function, Request>(services, buffer, exchange);
   };
   if (!services.decoding.submit(std::move(task)))
@@ -175,7 +175,7 @@ Result<infer::LoadOverrides> overrides_of(const inference::RepositoryModelLoadRe
   return overrides;
 }
 
-void load(Services& services, grpc::ByteBuffer buffer, Exchange exchange) {
+void load(Services& services, grpc::ByteBuffer& buffer, const Exchange& exchange) {
   inference::RepositoryModelLoadRequest request;
   if (auto parsed = parse_message(buffer, request); !parsed)
     return exchange->reply(std::unexpected(std::move(parsed).error()));
@@ -191,7 +191,7 @@ void load(Services& services, grpc::ByteBuffer buffer, Exchange exchange) {
              });
 }
 
-void unload(Services& services, grpc::ByteBuffer buffer, Exchange exchange) {
+void unload(Services& services, grpc::ByteBuffer& buffer, const Exchange& exchange) {
   inference::RepositoryModelUnloadRequest request;
   if (auto parsed = parse_message(buffer, request); !parsed)
     return exchange->reply(std::unexpected(std::move(parsed).error()));

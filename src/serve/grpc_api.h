@@ -32,8 +32,8 @@ struct GrpcMethod {
   std::string_view path;  ///< "/inference.GRPCInferenceService/ModelInfer"
   GrpcShape shape = GrpcShape::kUnary;
   bool is_public = false;  ///< Needs no token: probes.
-  void (*handle)(Services& services, grpc::ByteBuffer message,
-                 std::shared_ptr<GrpcExchange> exchange) = nullptr;
+  void (*handle)(Services& services, grpc::ByteBuffer& message,
+                 const std::shared_ptr<GrpcExchange>& exchange) = nullptr;
   /// Of a stream: an error as an answer.
   grpc::ByteBuffer (*refuse)(const Error& error) = nullptr;
 };
@@ -41,11 +41,11 @@ struct GrpcMethod {
 /// Null for a path that is none of ours.
 [[nodiscard]] const GrpcMethod* find_method(std::string_view path);
 
-void handle_model_infer(Services& services, grpc::ByteBuffer message,
-                        std::shared_ptr<GrpcExchange> exchange);
+void handle_model_infer(Services& services, grpc::ByteBuffer& message,
+                        const std::shared_ptr<GrpcExchange>& exchange);
 /// The same with ModelStreamInferResponse as answer, in which errors are data.
-void handle_stream_infer(Services& services, grpc::ByteBuffer message,
-                         std::shared_ptr<GrpcExchange> exchange);
+void handle_stream_infer(Services& services, grpc::ByteBuffer& message,
+                         const std::shared_ptr<GrpcExchange>& exchange);
 [[nodiscard]] grpc::ByteBuffer refuse_stream_infer(const Error& error);
 
 }  // namespace selvage::serve

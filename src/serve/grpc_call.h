@@ -19,6 +19,7 @@
 
 #include "serve/access_log.h"
 #include "serve/grpc_api.h"
+#include "serve/grpc_intake.h"
 #include "serve/grpc_server.h"
 
 namespace selvage::serve {
@@ -58,6 +59,7 @@ struct CallHome {
   std::atomic<std::uint32_t>& open;       ///< Calls.
   std::atomic<std::uint32_t>& in_flight;  ///< Requests whose answer has not gone out.
   std::atomic<bool>& stopping;
+  GrpcIntake& intake;
   std::atomic<GrpcConnections*> connections = nullptr;  ///< Null while starting.
   grpc::AsyncGenericService service = {};
 };
@@ -100,6 +102,7 @@ class GrpcCall : public std::enable_shared_from_this<GrpcCall> {
   void left(bool ok);  ///< The call is over, or was cancelled: gRPC says so in either case.
 
   [[nodiscard]] grpc::Status admit() const;
+  [[nodiscard]] bool was_reset() const;
   void take(std::size_t number, Result<grpc::ByteBuffer> answer);
   void take_unary(Result<grpc::ByteBuffer> answer);
   void finish(const grpc::Status& status);

@@ -24,6 +24,9 @@ namespace {
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 constexpr auto kLookInterval = std::chrono::milliseconds(100);
 constexpr std::size_t kEventsAtOnce = 64;
+// Calls that wait at one look are handled by the next, unless they are cancelled all the time.
+constexpr std::int64_t kSwampedFrom = 256;
+constexpr int kSwampedLooksMax = 5;
 
 struct Peer {
   sockaddr_storage storage = {};
@@ -66,7 +69,7 @@ std::chrono::milliseconds silence_of(int fd) {
 void reset(int fd) {
   sockaddr none = {};
   none.sa_family = AF_UNSPEC;
-  ::connect(fd, &none, sizeof(none));
+  if (::connect(fd, &none, sizeof(none)) != 0) ::shutdown(fd, SHUT_RDWR);
 }
 
 bool watch(const Socket& epoll, int fd, std::uint32_t events) {
@@ -94,11 +97,11 @@ std::string address_of_peer(std::string_view peer) {
 }
 
 GrpcConnections::GrpcConnections(Listener listener, const GrpcLimits& limits, HandOver hand_over,
-                                 BusyPeers busy_peers, Swamped swamped)
+                                 BusyPeers busy_peers, UnhandledCalls unhandled_calls)
     : limits_(limits),
       hand_over_(std::move(hand_over)),
       busy_peers_(std::move(busy_peers)),
-      swamped_(std::move(swamped)),
+      unhandled_calls_(std::move(unhandled_calls)),
       listener_(std::move(listener)),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       stop_(::eventfd(0, EFD_CLOEXEC)) {}
@@ -107,10 +110,10 @@ Result<std::unique_ptr<GrpcConnections>> GrpcConnections::start(Listener listene
                                                                 const GrpcLimits& limits,
                                                                 HandOver hand_over,
                                                                 BusyPeers busy_peers,
-                                                                Swamped swamped) {
+                                                                UnhandledCalls unhandled_calls) {
   auto connections = std::unique_ptr<GrpcConnections>(
       new GrpcConnections(std::move(listener), limits, std::move(hand_over), std::move(busy_peers),
-                          std::move(swamped)));
+                          std::move(unhandled_calls)));
   SELVAGE_RETURN_IF_ERROR(connections->watch_listener());
   connections->thread_ = start_thread("grpc-accept", [self = connections.get()] { self->run(); });
   return connections;
@@ -120,7 +123,8 @@ Result<void> GrpcConnections::watch_listener() {
   if (watch(epoll_, listener_.socket.fd(), EPOLLIN) && watch(epoll_, stop_.fd(), EPOLLIN))
     return {};
   return fail(ErrorCode::kResourceExhausted,
-              std::string("gRPC cannot wait for connections: ") + std::strerror(errno));
+              std::string("gRPC cannot wait for connections: ") +
+                  std::strerror(errno));  // NOLINT(concurrency-mt-unsafe): glibc's is safe
 }
 
 GrpcConnections::~GrpcConnections() {
@@ -131,6 +135,7 @@ void GrpcConnections::stop() {
   if (!thread_.joinable()) return;
   ::eventfd_write(stop_.fd(), 1);
   thread_.join();
+  listener_ = {};  // Clients go elsewhere at once.
   const std::lock_guard lock(mutex_);
   while (!connections_.empty()) forget(connections_.begin()->first);
 }
@@ -165,9 +170,8 @@ bool GrpcConnections::is_empty() {
 
 // It is the connection that sends most while the server is swamped, from one look to the next.
 void GrpcConnections::look_for_attacker() {
-  const bool swamped = swamped_();
-  const bool is_first_look = !std::exchange(was_swamped_, swamped);
-  if (!swamped) return;
+  swamped_looks_ = unhandled_calls_() >= kSwampedFrom ? swamped_looks_ + 1 : 0;
+  if (swamped_looks_ == 0) return;
   const std::lock_guard lock(mutex_);
   int attacker = -1;
   std::uint64_t most = 0;
@@ -178,7 +182,9 @@ void GrpcConnections::look_for_attacker() {
     attacker = fd;
     most = sent;
   }
-  if (!is_first_look && attacker >= 0) end(attacker, "begins more calls than can be handled");
+  if (swamped_looks_ < kSwampedLooksMax || attacker < 0) return;
+  end(attacker, "begins more calls than can be handled");
+  swamped_looks_ = 0;  // What it has sent already is worked off first.
 }
 
 void GrpcConnections::accept_all() {
@@ -256,7 +262,9 @@ void GrpcConnections::end(int fd, std::string_view why) {
 void GrpcConnections::forget(int fd) {
   const auto found = connections_.find(fd);
   if (found == connections_.end()) return;
-  by_address_.erase(found->second.address);
+  // The peer may have a new connection by the same address already.
+  const auto newest = by_address_.find(found->second.address);
+  if (newest != by_address_.end() && newest->second == fd) by_address_.erase(newest);
   connections_.erase(found);
   // Closing is not enough: gRPC's descriptor keeps the same connection open.
   ::epoll_ctl(epoll_.fd(), EPOLL_CTL_DEL, fd, nullptr);

@@ -26,15 +26,13 @@ class GrpcConnections {
   using HandOver = std::function<void(int fd)>;
   /// The peers, as gRPC names them, whose requests are being answered.
   using BusyPeers = std::function<std::vector<std::string>()>;
-  /// Whether somebody begins more calls than can be handled.
-  using Swamped = std::function<bool()>;
+  /// By how many more calls were read than handled since it was asked last.
+  using UnhandledCalls = std::function<std::int64_t()>;
 
   /// Serves from here on. kResourceExhausted when there are no descriptors left.
-  [[nodiscard]] static Result<std::unique_ptr<GrpcConnections>> start(Listener listener,
-                                                                      const GrpcLimits& limits,
-                                                                      HandOver hand_over,
-                                                                      BusyPeers busy_peers,
-                                                                      Swamped swamped);
+  [[nodiscard]] static Result<std::unique_ptr<GrpcConnections>> start(
+      Listener listener, const GrpcLimits& limits, HandOver hand_over, BusyPeers busy_peers,
+      UnhandledCalls unhandled_calls);
   ~GrpcConnections();  ///< stop().
   GrpcConnections(const GrpcConnections&) = delete;
   GrpcConnections& operator=(const GrpcConnections&) = delete;
@@ -55,7 +53,7 @@ class GrpcConnections {
   };
 
   GrpcConnections(Listener listener, const GrpcLimits& limits, HandOver hand_over,
-                  BusyPeers busy_peers, Swamped swamped);
+                  BusyPeers busy_peers, UnhandledCalls unhandled_calls);
   [[nodiscard]] Result<void> watch_listener();
   void run();
   void accept_all();
@@ -70,9 +68,9 @@ class GrpcConnections {
   const GrpcLimits& limits_;
   const HandOver hand_over_;
   const BusyPeers busy_peers_;
-  const Swamped swamped_;
-  bool was_swamped_ = false;  // At the last look.
-  const Listener listener_;
+  const UnhandledCalls unhandled_calls_;
+  int swamped_looks_ = 0;  // One after the other.
+  Listener listener_;
   const Socket epoll_, stop_;
   std::jthread thread_;
 

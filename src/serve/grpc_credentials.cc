@@ -5,8 +5,6 @@
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 
-#include "serve/grpc_intake.h"
-
 namespace selvage::serve {
 namespace {
 
@@ -15,9 +13,9 @@ namespace {
 class Credentials final : public grpc::ServerCredentials {
  public:
   /// Without `files`: no TLS.
-  Credentials(std::unique_ptr<TlsFiles> files, bool asks_clients)
+  Credentials(std::unique_ptr<TlsFiles> files, bool asks_clients, GrpcIntake& intake)
       : files_(std::move(files)), credentials_(make(asks_clients)) {
-    ::grpc_server_credentials_set_auth_metadata_processor(credentials_, {&admit, nullptr, nullptr});
+    ::grpc_server_credentials_set_auth_metadata_processor(credentials_, {&admit, nullptr, &intake});
   }
   ~Credentials() override { ::grpc_server_credentials_release(credentials_); }
   Credentials(const Credentials&) = delete;
@@ -56,9 +54,9 @@ class Credentials final : public grpc::ServerCredentials {
 
   // On the thread that has read the call, and the only place that gRPC offers there. Tokens are
   // looked at later, where methods are known.
-  static void admit(void*, grpc_auth_context*, const grpc_metadata*, std::size_t,
+  static void admit(void* intake, grpc_auth_context*, const grpc_metadata*, std::size_t,
                     grpc_process_auth_metadata_done_cb done, void* call) {
-    const bool admitted = GrpcIntake::admit();
+    const bool admitted = static_cast<GrpcIntake*>(intake)->admit();
     done(call, nullptr, 0, nullptr, 0, admitted ? GRPC_STATUS_OK : GRPC_STATUS_RESOURCE_EXHAUSTED,
          admitted ? nullptr : "too many calls at once: try again later");
   }
@@ -70,12 +68,13 @@ class Credentials final : public grpc::ServerCredentials {
 
 }  // namespace
 
-Result<std::shared_ptr<grpc::ServerCredentials>> make_credentials(const TlsOptions& tls) {
+Result<std::shared_ptr<grpc::ServerCredentials>> make_credentials(const TlsOptions& tls,
+                                                                  GrpcIntake& intake) {
   std::unique_ptr<TlsFiles> files;
   if (tls.enabled()) {
     SELVAGE_TRY(files, TlsFiles::open(tls));
   }
-  return std::make_shared<Credentials>(std::move(files), !tls.client_authorities.empty());
+  return std::make_shared<Credentials>(std::move(files), !tls.client_authorities.empty(), intake);
 }
 
 }  // namespace selvage::serve

@@ -275,8 +275,8 @@ void infer(Services& services, const std::shared_ptr<const InferMessage>& messag
 
 }  // namespace
 
-void handle_model_infer(Services& services, grpc::ByteBuffer buffer,
-                        std::shared_ptr<GrpcExchange> exchange) {
+void handle_model_infer(Services& services, grpc::ByteBuffer& buffer,
+                        const std::shared_ptr<GrpcExchange>& exchange) {
   const auto message = read_infer_message(buffer, services.bodies);
   if (!message) return exchange->reply(std::unexpected(message.error()));
   // It may answer before it returns, and that would be the last that holds the exchange.
@@ -286,8 +286,8 @@ void handle_model_infer(Services& services, grpc::ByteBuffer buffer,
   });
 }
 
-void handle_stream_infer(Services& services, grpc::ByteBuffer buffer,
-                         std::shared_ptr<GrpcExchange> exchange) {
+void handle_stream_infer(Services& services, grpc::ByteBuffer& buffer,
+                         const std::shared_ptr<GrpcExchange>& exchange) {
   const auto message = read_infer_message(buffer, services.bodies);
   if (!message) return exchange->reply(stream_error("", message.error()));
   infer(services, *message, *exchange, [exchange, id = (*message)->head.id()](auto finished) {

@@ -1,4 +1,4 @@
-// How many calls have been read that nobody could handle yet. Internal to src/serve.
+// How many calls have been read that nobody handles. Internal to src/serve.
 #pragma once
 
 #include <atomic>
@@ -6,28 +6,26 @@
 
 namespace selvage::serve {
 
-/// Of all completion queues together: their threads also read the connections, each also what is
-/// handed to another's queue. gRPC goes on reading for as long as a connection has more, and hands
-/// over what came afterwards. Tensors wait for the client's credit in between, but a client may
-/// begin and cancel calls without end (CVE-2023-44487). Synchronised.
+/// gRPC goes on reading for as long as a connection has more, on threads of ours and of its own,
+/// and calls that are cancelled before one of ours asks for them never show. Tensors wait for the
+/// client's credit in between, but a client may begin and cancel calls without end
+/// (CVE-2023-44487). Synchronised.
 class GrpcIntake {
  public:
-  /// Of calls that are read at a stretch. More than honest clients can begin at once...
-  static constexpr std::uint32_t kSwampedFrom = 1'024;
-  static constexpr std::uint32_t kCallsMax = 4'096;  ///< ...and where calls are refused.
+  /// Between two looks; beyond, calls are refused.
+  static constexpr std::int64_t kCallsMax = 4'096;
 
-  /// The calls that this thread reads count here.
-  void begin_on_this_thread();
-  /// A thread handles what has been read.
-  void turn() { calls_.store(0, std::memory_order_relaxed); }
-  [[nodiscard]] bool swamped() const {
-    return calls_.load(std::memory_order_relaxed) >= kSwampedFrom;
-  }
-  /// Counts a call that this thread has read; false when it is one too many.
-  [[nodiscard]] static bool admit();
+  /// Counts a call that has been read; false when it is one too many.
+  [[nodiscard]] bool admit() { return calls_.fetch_add(1, std::memory_order_relaxed) < kCallsMax; }
+  /// It is being handled.
+  void handled() { calls_.fetch_sub(1, std::memory_order_relaxed); }
+  /// It was cancelled before that could be of use.
+  void lost() { calls_.fetch_add(1, std::memory_order_relaxed); }
+  /// By how many more calls were read than handled since the last look.
+  [[nodiscard]] std::int64_t look() { return calls_.exchange(0, std::memory_order_relaxed); }
 
  private:
-  std::atomic<std::uint32_t> calls_{0};
+  std::atomic<std::int64_t> calls_{0};
 };
 
 }  // namespace selvage::serve

@@ -13,7 +13,6 @@
 #include "serve/grpc_call.h"
 #include "serve/grpc_connections.h"
 #include "serve/grpc_credentials.h"
-#include "serve/grpc_intake.h"
 #include "serve/listen.h"
 #include "serve/thread_name.h"
 
@@ -44,18 +43,18 @@ struct GrpcServer::State {
   State(const GrpcServerOptions& o, Services& services, AccessLog* log)
       : options(o),
         watch(std::min(options.limits.patience / 2, kWatchIntervalMax)),
-        home{options.limits, services, log, watch, open, in_flight, stopping} {}
+        home{options.limits, services, log, watch, open, in_flight, stopping, intake} {}
 
   const GrpcServerOptions options;
   std::atomic<std::uint32_t> open{0}, in_flight{0};
   std::atomic<bool> stopping{false};
+  GrpcIntake intake;
   CallWatch watch;
   CallHome home;
   std::uint16_t port = 0;
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
   std::shared_ptr<grpc::ServerCredentials> credentials;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
-  GrpcIntake intake;
   std::unique_ptr<grpc::Server> server;
   std::vector<std::jthread> threads;
   std::unique_ptr<GrpcConnections> connections;
@@ -64,7 +63,7 @@ struct GrpcServer::State {
     ::gpr_set_log_function(forward_log);
     google::protobuf::SetLogHandler(forward_protobuf_log);
     const GrpcLimits& limits = options.limits;
-    SELVAGE_TRY(credentials, make_credentials(options.tls));
+    SELVAGE_TRY(credentials, make_credentials(options.tls, intake));
     SELVAGE_TRY(auto listener, listen_on("gRPC", options.host, options.port));
     port = listener.port;
     grpc::ServerBuilder builder;
@@ -95,7 +94,7 @@ struct GrpcServer::State {
     SELVAGE_TRY(connections,
                 GrpcConnections::start(
                     std::move(listener), limits, [this](int fd) { hand_over(fd); },
-                    [this] { return busy_peers(); }, [this] { return intake.swamped(); }));
+                    [this] { return busy_peers(); }, [this] { return intake.look(); }));
     home.connections = connections.get();
     return {};
   }
@@ -117,14 +116,10 @@ struct GrpcServer::State {
     for (auto& queue : queues)
       for (int i = 0; i < kWaitingCalls; ++i) GrpcCall::wait(home, *queue);
     for (std::size_t i = 0; i < queues.size(); ++i)
-      threads.push_back(start_thread("grpc-" + std::to_string(i), [this, &queue = *queues[i]] {
-        intake.begin_on_this_thread();
+      threads.push_back(start_thread("grpc-" + std::to_string(i), [&queue = *queues[i]] {
         void* tag = nullptr;
         bool ok = false;
-        while (queue.Next(&tag, &ok)) {
-          intake.turn();
-          CallTag::run(tag, ok);
-        }
+        while (queue.Next(&tag, &ok)) CallTag::run(tag, ok);
       }));
   }
 

@@ -22,6 +22,7 @@
 #include "serve/fake_backend.h"
 #include "serve/grpc_connections.h"
 #include "serve/grpc_message.h"
+#include "serve/listen.h"
 
 namespace selvage::serve {
 namespace {
@@ -488,6 +489,22 @@ TEST_F(GrpcServerTest, SomeCallsMayBeCancelled) {
   EXPECT_TRUE(infer(request()).ok());
 }
 
+// Where a server is overloaded, that is what its clients do.
+TEST_F(GrpcServerTest, CallsWhoseTimeIsUpAreNoAttack) {
+  start({.resets_per_second_max = 1, .resets_burst = 5});
+  Stream same_connection(channel_);
+  backend_.hold();
+  for (int i = 0; i < 20; ++i) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + milliseconds(50));
+    grpc::ByteBuffer reply;
+    EXPECT_FALSE(call(kInfer, to_buffer(request()), &reply, context).ok());
+  }
+  backend_.release();
+  ASSERT_TRUE(same_connection.write(request()));
+  EXPECT_EQ(same_connection.read().infer_response().id(), "7");
+}
+
 // One thread may read what another's queue gets, and have nothing to handle itself.
 TEST_F(GrpcServerTest, ManyHonestCallsAreNoAttack) {
   std::vector<std::jthread> clients;
@@ -528,6 +545,23 @@ TEST_F(GrpcServerTest, StopLetsCallsEnd) {
     backend_.release();
   });
   server_->stop(seconds(10));
+}
+
+TEST_F(GrpcServerTest, NobodyConnectsToAServerThatStops) {
+  backend_.hold();
+  std::jthread client([this] { EXPECT_TRUE(infer(request()).ok()); });
+  for (int i = 0; i < 500 && backend_.submitted() == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
+  const auto port = server_->port();
+  std::jthread stopping([this] { server_->stop(seconds(10)); });
+  bool refused = false;
+  for (int i = 0; i < 200 && !refused; ++i) {
+    std::this_thread::sleep_for(milliseconds(10));
+    const auto second = listen_on("the next server", "127.0.0.1", port);
+    refused = second.has_value();
+  }
+  EXPECT_TRUE(refused) << "clients would wait for a server that never answers";
+  backend_.release();
 }
 
 TEST_F(GrpcServerTest, StopDoesNotWaitForSilentStreams) {

@@ -143,8 +143,7 @@ void HttpApi::handle_here(const Route& route, HttpRequest request,
       return reply;
     });
   switch (route.endpoint) {
-    case Endpoint::kInfer:
-      return handle_infer(services_, route, std::move(request), std::move(exchange));
+    case Endpoint::kInfer: return handle_infer(services_, route, std::move(request), exchange);
     case Endpoint::kPredict:
       return handle_predict(services_, route, std::move(request), std::move(exchange));
     case Endpoint::kLoad:

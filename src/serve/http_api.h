@@ -37,7 +37,7 @@ class HttpApi final : public HttpHandler {
 
 // The endpoints that answer later or read a body; in files of their own.
 void handle_infer(Services& services, const Route& route, HttpRequest request,
-                  std::shared_ptr<HttpExchange> exchange);
+                  const std::shared_ptr<HttpExchange>& exchange);
 void handle_predict(Services& services, const Route& route, HttpRequest request,
                     std::shared_ptr<HttpExchange> exchange);
 void handle_load(Services& services, const Route& route, HttpRequest request,

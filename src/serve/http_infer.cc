@@ -24,7 +24,7 @@ HttpReply encode(Services& services, Result<infer::InferenceResponse> response,
 }  // namespace
 
 void handle_infer(Services& services, const Route& route, HttpRequest request,
-                  std::shared_ptr<HttpExchange> exchange) {
+                  const std::shared_ptr<HttpExchange>& exchange) {
   auto call = decode(services, route, request);
   if (!call)
     return exchange->reply([error = std::move(call).error()] { return error_reply(error); });

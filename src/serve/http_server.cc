@@ -1,5 +1,6 @@
 #include "serve/http_server.h"
 
+#include <cerrno>
 #include <deque>
 #include <future>
 #include <thread>
@@ -39,11 +40,18 @@ struct Loop {
   asio::io_context context{1};
   asio::executor_work_guard<asio::io_context::executor_type> work{context.get_executor()};
   Timer timer;
-  bool checking = false;
+  bool checking = false, finishing = false;
   std::jthread thread;
 
-  void adopt(TcpSocket socket, const std::shared_ptr<const TlsMaterial>& tls) {
-    HttpConnection::start(home, std::move(socket), tls ? tls->context.get() : nullptr);
+  void adopt(Socket socket, const asio::ip::tcp& protocol,
+             const std::shared_ptr<const TlsMaterial>& tls) {
+    if (finishing) return;  // It was accepted a moment before.
+    TcpSocket adopted(context);
+    BoostError error;
+    adopted.assign(protocol, socket.fd(), error);
+    if (error) return;
+    static_cast<void>(socket.release());
+    HttpConnection::start(home, std::move(adopted), tls ? tls->context.get() : nullptr);
     if (!std::exchange(checking, true)) check_later();
   }
 
@@ -98,6 +106,7 @@ struct HttpServer::State {
   std::deque<Loop> loops;
   std::optional<Acceptor> acceptor;
   std::optional<Timer> pause;
+  asio::ip::tcp protocol = asio::ip::tcp::v4();
   std::size_t next = 0;
   std::uint16_t port = 0;
   bool stopped = false;
@@ -106,47 +115,49 @@ struct HttpServer::State {
     SELVAGE_TRY(auto listener, listen_on("HTTP", options.host, options.port));
     port = listener.port;
     BoostError error;
-    acceptor->assign(listener.is_v6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4(),
-                     listener.socket.fd(), error);
+    if (listener.is_v6) protocol = asio::ip::tcp::v6();
+    acceptor->assign(protocol, listener.socket.fd(), error);
     if (error) return fail(ErrorCode::kUnavailable, "HTTP cannot listen: " + error.message());
     static_cast<void>(listener.socket.release());  // The acceptor's from here on.
     return {};
   }
 
   void accept() {
-    Loop& loop = loops[next++ % loops.size()];
-    acceptor->async_accept(loop.context, [this, &loop](const BoostError& error, TcpSocket socket) {
-      if (error == asio::error::operation_aborted || !acceptor->is_open()) return;
-      if (error) {
-        // Out of descriptors, mostly: what is open goes on, and we look again in a moment.
-        pause->expires_after(kAcceptPause);
-        pause->async_wait([this](const BoostError& e) {
-          if (!e) accept();
-        });
-        return;
+    acceptor->async_wait(Acceptor::wait_read, [this](const BoostError& error) {
+      if (error || !acceptor->is_open()) return;
+      while (true) {
+        Socket socket(::accept4(acceptor->native_handle(), nullptr, nullptr, SOCK_CLOEXEC));
+        if (socket.fd() < 0) break;
+        Loop& loop = loops[next++ % loops.size()];
+        if (count >= options.limits.connections_max)
+          make_room(std::move(socket), loop, 0);
+        else
+          adopt(std::move(socket), loop);
       }
-      if (count >= options.limits.connections_max)
-        make_room(std::move(socket), loop, 0);
-      else
-        adopt(std::move(socket), loop);
-      accept();
+      if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ECONNABORTED || errno == EINTR)
+        return accept();
+      // Out of descriptors, mostly: what is open goes on, and we look again in a moment.
+      pause->expires_after(kAcceptPause);
+      pause->async_wait([this](const BoostError& stopped_waiting) {
+        if (!stopped_waiting) accept();
+      });
     });
   }
 
-  void adopt(TcpSocket socket, Loop& loop) {
-    asio::post(loop.context,
-               [&loop, s = std::move(socket), material = tls ? tls->current() : nullptr]() mutable {
-                 loop.adopt(std::move(s), material);
-               });
+  // Until a loop has adopted it, a socket is a descriptor: one that belongs to a loop must not
+  // outlive it in the queue of another.
+  void adopt(Socket socket, Loop& loop) {
+    asio::post(loop.context, [this, &loop, s = std::move(socket)]() mutable {
+      loop.adopt(std::move(s), protocol, tls ? tls->current() : nullptr);
+    });
   }
 
   // All places are taken: one loop after the other is asked for a connection that waits for
   // nothing but a request. Clients keep those in case that they want them again, while a new one
   // is wanted now: a probe that found no place would end a healthy server.
-  void make_room(TcpSocket socket, Loop& home, std::size_t asked) {
+  void make_room(Socket socket, Loop& home, std::size_t asked) {
     if (asked == loops.size()) {
-      if (!tls)
-        ::send(socket.native_handle(), kFull.data(), kFull.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (!tls) ::send(socket.fd(), kFull.data(), kFull.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       return;
     }
     Loop& loop = loops[asked];
@@ -172,13 +183,17 @@ struct HttpServer::State {
       acceptor->close(ignored);
       pause->cancel();
     });
-    each([](HttpConnection& connection) { connection.finish(); });
+    for (Loop& loop : loops)
+      asio::post(loop.context, [&loop] {
+        loop.finishing = true;
+        loop.for_each([](HttpConnection& connection) { connection.finish(); });
+      });
     const auto end = std::chrono::steady_clock::now() + deadline;
     while (count > 0 && std::chrono::steady_clock::now() < end)
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    each([](HttpConnection& connection) { connection.abort(); });
     for (Loop& loop : loops)
       asio::post(loop.context, [&loop] {
+        loop.for_each([](HttpConnection& connection) { connection.abort(); });
         loop.timer.cancel();
         loop.work.reset();
       });
@@ -190,12 +205,6 @@ struct HttpServer::State {
       loop.thread.join();
       loop.home.ended = true;
     }
-  }
-
-  template <typename Function>
-  void each(Function function) {
-    for (Loop& loop : loops)
-      asio::post(loop.context, [&loop, function] { loop.for_each(function); });
   }
 };
 

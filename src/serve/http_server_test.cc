@@ -703,6 +703,33 @@ TEST_F(HttpServerTest, ConnectionsEndOnTheirOwnThread) {
   EXPECT_EQ((*server)->connections(), 0u);
 }
 
+// For the address sanitizer: the third client's socket waits in the queue of the second one's loop.
+TEST_F(HttpServerTest, StopsWhileALoopIsAskedForRoom) {
+  class Sleeper final : public HttpHandler {
+   public:
+    void handle(HttpRequest, std::shared_ptr<HttpExchange> exchange) override {
+      begun = true;
+      std::this_thread::sleep_for(seconds(2));  // Longer than stop() waits.
+      exchange->reply([] { return HttpReply(); });
+    }
+    std::optional<HttpReply> admit(const HttpHead&) override { return std::nullopt; }
+    std::atomic<bool> begun = false;
+  };
+  Sleeper sleeper;
+  auto server = HttpServer::start({.port = 0, .threads = 2, .limits = {.connections_max = 2}},
+                                  sleeper, budget_, nullptr);
+  ASSERT_TRUE(server) << server.error().message;
+  Client first((*server)->port()), second((*server)->port());
+  first.send("GET / HTTP/1.1\r\n");
+  second.send(get("/"));
+  while (!sleeper.begun) std::this_thread::sleep_for(milliseconds(1));
+  Client third((*server)->port());
+  std::this_thread::sleep_for(milliseconds(100));
+  server->reset();
+  EXPECT_EQ(third.read(), "");
+  EXPECT_TRUE(third.closed());
+}
+
 TEST_F(HttpServerTest, StopLetsRequestsEnd) {
   backend_.hold();
   Client idle(server_->port()), busy(server_->port());

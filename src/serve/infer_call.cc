@@ -185,11 +185,11 @@ class OutputFinisher {
     const auto& response = to_.response;
     SELVAGE_TRY(const auto config, backend_.config(response.model, response.version));
     SELVAGE_TRY(const auto labels, backend_.labels(response.model, response.version, output.name));
-    static const infer::Labels kNone;
+    static const infer::Labels none;
     return serve::classify(
         output.tensor, classes,
         config.max_batch_size.value_or(0) > 0 ? BatchDimension::kFirst : BatchDimension::kNone,
-        labels ? *labels : kNone);
+        labels ? *labels : none);
   }
 
   Result<void> write(FinishedOutput& out, const RegionBytes& region) {

@@ -6,7 +6,7 @@
 #include "serve/tensor_json.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace selvage;  // NOLINT(google-build-using-namespace): a program of one function
+  using namespace selvage;
   if (size < 4) return 0;
   const auto type = static_cast<DataType>(data[0] % 17);
   const Shape shapes[] = {{}, {data[1]}, {data[1], data[2]}, {data[1], data[2], 2}};

@@ -37,10 +37,10 @@ void allow_descriptors() {
 // What one request frees the next one asks for again: do not give it back to the system in between.
 void keep_freed_memory() {
 #ifdef __GLIBC__
-  constexpr int kBlockBytesMax = 1 << 20;  // Larger ones are mapped and unmapped.
-  constexpr int kTopBytesMax = 4 << 20;    // Free at the end of each thread's heap.
-  ::mallopt(M_MMAP_THRESHOLD, kBlockBytesMax);
-  ::mallopt(M_TRIM_THRESHOLD, kTopBytesMax);
+  constexpr int kBlockBytesMax = 1 << 20;       // Larger ones are mapped and unmapped.
+  constexpr int kTopBytesMax = 4 << 20;         // Free at the end of each thread's heap.
+  ::mallopt(M_MMAP_THRESHOLD, kBlockBytesMax);  // NOLINT(concurrency-mt-unsafe): glibc locks it
+  ::mallopt(M_TRIM_THRESHOLD, kTopBytesMax);    // NOLINT(concurrency-mt-unsafe): the same
 #endif
 }
 

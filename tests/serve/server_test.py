@@ -180,6 +180,24 @@ class Ending(Case):
         self.assertIn(str(server.http), done.stderr)
 
 
+    def test_says_which_option_is_wrong(self):
+        taken = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
+        port = str(taken.getsockname()[1])
+        for options, message in (
+                (["--models", "/nowhere"], "--models: there is no folder '/nowhere'"),
+                (["--models", self.folder, "--token-file", "/nowhere"], "--token-file: there is no file '/nowhere'"),
+                (["--models", self.folder, "--http-port", port], "--http-port"),
+                (["--models", self.folder, "--http-port", "0", "--grpc-port", port], "--grpc-port")):
+            done = subprocess.run([PROGRAM, "serve", *options], capture_output=True, text=True, timeout=PATIENCE_S)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(message, done.stderr)
+
+    def test_an_empty_folder_is_worth_a_word(self):
+        server = self.serve(models=self.folder)
+        self.assertIn("no models yet", server.process.stderr.readline())
+
+
 @unittest.skipUnless(shutil.which("openssl"), "no openssl")
 class Tls(Case):
     def setUp(self):
