@@ -17,7 +17,7 @@ constexpr std::string_view kClearLine = "\r\033[K";
 
 }  // namespace
 
-Progress::Progress(Output& output, std::string what, std::uint64_t total)
+Progress::Progress(Output& output, std::string_view what, std::uint64_t total)
     : output_(output), what_(printable(what)), total_(total) {
   if (output.progress())
     thread_ = std::jthread([this](const std::stop_token& stop) { draw_until(stop); });

@@ -18,7 +18,7 @@ namespace selvage::cli {
 class Progress {
  public:
   /// `total` 0: how much there is to do is not known.
-  Progress(Output& output, std::string what, std::uint64_t total);
+  Progress(Output& output, std::string_view what, std::uint64_t total);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;

@@ -26,7 +26,7 @@ std::string percent(double part) {
 
 /// What the epochs' lines show, in columns of fixed width: they appear one by one.
 std::string epoch_line(const learn::EpochRecord& record, std::uint64_t epochs) {
-  const auto padded = [](std::string text, std::size_t width) {
+  const auto padded = [](const std::string& text, std::size_t width) {
     return text.size() < width ? std::string(width - text.size(), ' ') + text : text;
   };
   const auto digits = std::to_string(epochs).size();

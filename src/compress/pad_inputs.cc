@@ -111,7 +111,8 @@ class Padder {
     pads[static_cast<std::size_t>(rank) + 1] = missing;
     const auto output = index_.fresh_name(value + "_padded");
     const auto sizes = index_.fresh_name(value + "_pads");
-    graph::add_initialiser(graph_, sizes, {2 * rank}, std::span<const std::int64_t>(pads));
+    graph::add_initialiser(graph_, sizes, {std::int64_t{2} * rank},
+                           std::span<const std::int64_t>(pads));
     auto& node = *graph_.add_node();
     node.set_op_type("Pad");
     node.set_name(output);

@@ -163,7 +163,7 @@ class GraphQuantizer {
   /// Stores a weight as integers; `scale_shape` empty: as many dimensions as it has channels.
   [[nodiscard]] Result<IntegerValue> store(const Stored& weight, DataType type,
                                            std::optional<std::size_t> axis,
-                                           std::optional<Shape> scale_shape = std::nullopt,
+                                           const std::optional<Shape>& scale_shape = std::nullopt,
                                            float factor = 1) {
     const auto symmetry = type == DataType::kInt8 ? Symmetry::kSymmetric : Symmetry::kAsymmetric;
     SELVAGE_TRY(auto parameters,
@@ -173,9 +173,9 @@ class GraphQuantizer {
                                    .width = width_,
                                    .axis = axis}));
     const auto stored = quantize_weight(weight.values, weight.shape, type, parameters, axis);
-    const IntegerValue names{names_.fresh_name(weight.name + "_quantized"),
-                             names_.fresh_name(weight.name + "_scale"),
-                             names_.fresh_name(weight.name + "_zero_point")};
+    IntegerValue names{names_.fresh_name(weight.name + "_quantized"),
+                       names_.fresh_name(weight.name + "_scale"),
+                       names_.fresh_name(weight.name + "_zero_point")};
     add_tensor(graph_, names.value, type, weight.shape, stored.bytes);
     const auto list = Shape{static_cast<std::int64_t>(parameters.size())};
     const auto shape = scale_shape.value_or(axis ? list : Shape{});

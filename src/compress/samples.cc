@@ -10,8 +10,6 @@
 namespace selvage::compress {
 namespace {
 
-using infer::Session;
-
 /// Element i of `count` that are spread over `size`.
 std::size_t spread(std::size_t i, std::size_t count, std::size_t size) {
   return i * size / count;
@@ -76,7 +74,7 @@ class WindowRecorder {
     const auto* view = std::get_if<infer::SoundView>(&decoded.input);
     if (view == nullptr)
       return fail(ErrorCode::kInvalidArgument, data.place(index) + " is no sound");
-    const std::vector<float> samples(view->samples.begin(), view->samples.end());
+    std::vector<float> samples(view->samples.begin(), view->samples.end());
     const auto rate = static_cast<int>(view->sample_rate);
     if (rate == audio_.rate) return samples;
     SELVAGE_TRY(auto resampled, media::resample({rate, samples}, audio_.rate));

@@ -170,7 +170,8 @@ class Marker {
 
   [[nodiscard]] std::string apply_weighted(const onnx::NodeProto& node, int at,
                                            std::optional<std::size_t> axis) {
-    const auto input = node.input(0), weight = input_of(node, 1), output = node.output(0);
+    const auto &input = node.input(0), &output = node.output(0);
+    const auto weight = input_of(node, 1);
     if (auto why = first_obstacle({input, weight, output}); !why.empty()) return why;
     mark_activation(input);
     mark_activation(output);
@@ -180,7 +181,8 @@ class Marker {
   }
 
   [[nodiscard]] std::string apply_matmul(const onnx::NodeProto& node) {
-    const auto a = node.input(0), b = input_of(node, 1), output = node.output(0);
+    const auto &a = node.input(0), &output = node.output(0);
+    const auto b = input_of(node, 1);
     if (auto why = first_obstacle({a, b, output}); !why.empty()) return why;
     const auto* weight = facts_.constant(b);
     mark_weight(a, std::nullopt);
@@ -289,7 +291,8 @@ class Marker {
   }
 
   [[nodiscard]] std::string apply_normalization(const onnx::NodeProto& node, int at) {
-    const auto input = node.input(0), scale = input_of(node, 1), output = node.output(0);
+    const auto &input = node.input(0), &output = node.output(0);
+    const auto scale = input_of(node, 1);
     if (auto why = first_obstacle({input, scale, output}); !why.empty()) return why;
     mark_activation(input);
     mark_weight(scale, std::nullopt);

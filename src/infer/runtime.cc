@@ -86,7 +86,7 @@ namespace {
 constexpr int kGrowBySameAsRequested = 1;
 /// A free piece that is larger than what is asked by more than this is divided. The runtime's own
 /// 128 MiB means: only where less than half of it would be used.
-constexpr std::size_t kUnusedBytesMax = 64 * 1024;
+constexpr std::size_t kUnusedBytesMax = 64u << 10;
 
 void ORT_API_CALL write_log(void*, OrtLoggingLevel severity, const char* category, const char*,
                             const char* location, const char* message) {

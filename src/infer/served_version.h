@@ -31,8 +31,8 @@ struct ServedVersion {
   std::shared_ptr<const EnsemblePlan> ensemble;
 
   [[nodiscard]] const Signature& signature() const {
-    static const Signature kNone;
-    return ensemble ? ensemble->signature : runner != nullptr ? runner->signature() : kNone;
+    static const Signature none;
+    return ensemble ? ensemble->signature : runner != nullptr ? runner->signature() : none;
   }
   [[nodiscard]] StatisticsRecorder& statistics() const {
     return ensemble ? *ensemble->statistics : scheduler->statistics();

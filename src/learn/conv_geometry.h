@@ -16,7 +16,7 @@
 namespace selvage::learn {
 
 /// Pictures that are laid out together: about half of a second-level cache.
-inline constexpr std::size_t kGroupFloats = 256 * 1024;
+inline constexpr std::size_t kGroupFloats = 256u << 10;
 
 [[nodiscard]] std::unexpected<Error> misfit(const char* what);
 

@@ -2,6 +2,7 @@
 // types are known at every step, so that broadcasting can be undone and constants fit.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -39,20 +40,27 @@ class Expression {
   Expression() = default;
 
   explicit operator bool() const { return builder_ != nullptr; }
-  [[nodiscard]] const std::string& name() const { return entry_->first; }
-  [[nodiscard]] DataType type() const { return entry_->second.type; }
-  [[nodiscard]] const Shape& shape() const { return entry_->second.shape; }
-  [[nodiscard]] std::int64_t rank() const { return std::ssize(entry_->second.shape); }
+  [[nodiscard]] const std::string& name() const { return entry().first; }
+  [[nodiscard]] DataType type() const { return entry().second.type; }
+  [[nodiscard]] const Shape& shape() const { return entry().second.shape; }
+  [[nodiscard]] std::int64_t rank() const { return std::ssize(entry().second.shape); }
   /// A dimension; negative axes count from the end.
   [[nodiscard]] std::int64_t size(std::int64_t axis) const;
   [[nodiscard]] std::int64_t elements() const;
   [[nodiscard]] bool is_float() const;
-  [[nodiscard]] GraphBuilder& builder() const { return *builder_; }
+  [[nodiscard]] GraphBuilder& builder() const {
+    assert(builder_ != nullptr);
+    return *builder_;
+  }
 
  private:
   friend class GraphBuilder;
   using Entry = ValueTypes::value_type;
   Expression(GraphBuilder* builder, const Entry* entry) : builder_(builder), entry_(entry) {}
+  [[nodiscard]] const Entry& entry() const {
+    assert(entry_ != nullptr);
+    return *entry_;
+  }
   GraphBuilder* builder_ = nullptr;
   const Entry* entry_ = nullptr;
 };

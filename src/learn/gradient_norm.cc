@@ -74,7 +74,7 @@ void batch_norm_by_batch(NodeGradient& n) {
     mean = reshape(moments.mean, scale.shape());
     inverse = reshape(moments.inverse, scale.shape());
   }
-  const auto count = static_cast<double>(x.elements() / x.size(1));
+  const auto count = static_cast<double>(x.elements()) / static_cast<double>(x.size(1));
   const auto axes = all_but_channels(x);
   const auto d_bias = sum(dy, axes, false);
   const auto d_scale = (sum(dy * x, axes, false) - mean * d_bias) * inverse;

@@ -14,7 +14,7 @@ using infer::OperatorCall;
 using Floats = std::span<const float>;
 
 /// Floats that one task of an element-wise operator takes.
-constexpr std::size_t kPieceFloats = 32 * 1024;
+constexpr std::size_t kPieceFloats = 32u << 10;
 
 std::unexpected<Error> misfit() {
   return fail(ErrorCode::kInvalidArgument,

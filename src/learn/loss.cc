@@ -57,7 +57,7 @@ Expression cross_entropy(const LossTerm& term, Expression value, Expression targ
   const auto log_p = log_softmax(value, 1);
   const auto weights = class_weights(term, value);
   const double smoothing = term.label_smoothing;
-  const double samples = static_cast<double>(value.elements() / classes);
+  const double samples = static_cast<double>(value.elements()) / static_cast<double>(classes);
   if (term.soft_targets) {
     auto q = smoothing > 0 ? target * (1 - smoothing) + smoothing / static_cast<double>(classes)
                            : target;

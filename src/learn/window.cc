@@ -45,7 +45,7 @@ Window window_of(const onnx::NodeProto& node, const Shape& input, const Shape& o
   window.kernel = ints_attribute(node, "kernel_shape");
   if (window.kernel.empty()) window.kernel = kernel;
   const auto rank = window.kernel.size();
-  const auto or_ones = [&](std::vector<std::int64_t> values) {
+  const auto or_ones = [&](const std::vector<std::int64_t>& values) {
     return values.size() == rank ? values : std::vector<std::int64_t>(rank, 1);
   };
   window.strides = or_ones(ints_attribute(node, "strides"));
