@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <random>
 
@@ -43,9 +44,9 @@ struct Case {
   Values values = Values::kSmooth;
   double low = -1, high = 1;
   std::int64_t opset = 18;
-  double tolerance = 2e-3;  ///< Of the largest gradient.
   /// Which of the inputs are differentiated; the others have no gradient. All if empty.
   std::vector<int> wanted;
+  bool may_vanish = false;  ///< An input may cancel out of y.
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
@@ -115,9 +116,21 @@ class Differentiated {
     return total;
   }
 
+  /// What float32 cannot hold of y is about this much of the weighted sum.
+  double rounding(const Tensor& y) const {
+    double squares = 0;
+    for (std::size_t i = 0; i < weights.as<float>().size(); ++i)
+      squares += std::pow(static_cast<double>(y.as<float>()[i] * weights.as<float>()[i]), 2);
+    return std::sqrt(squares) * static_cast<double>(std::numeric_limits<float>::epsilon());
+  }
+
   std::unique_ptr<infer::Session> session;
   Tensor weights;
 };
+
+/// Of the largest gradient of an input: what the fourth order leaves out, and rounding in the
+/// gradient itself. With the rounding of y, an error of 1e-3 shows.
+constexpr double kTolerance = 2e-4, kNoiseMax = 5e-4;
 
 /// Fourth order: the error falls with h^4, so that h can be large enough for float32.
 double slope(const Differentiated& model, std::vector<infer::Value>& inputs, std::size_t which,
@@ -158,12 +171,14 @@ void check(const Case& c, bool own_operators) {
   for (const auto& shape : c.inputs) inputs.emplace_back(draw(c, shape, random));
   const auto outputs = (*model)->session->run(inputs);
   ASSERT_TRUE(outputs) << outputs.error().message;
-  const double h = c.values == Values::kApart ? 0.004 : 0.04 * (c.high - c.low) / 2;
-  double largest = 0, worst = 0;
+  const double h = c.values == Values::kApart ? 0.008 : 0.04 * (c.high - c.low) / 2;
+  const double noise = (*model)->rounding(std::get<Tensor>(outputs->front())) / h;
   for (std::size_t k = 0; k < wanted.size(); ++k) {
+    SCOPED_TRACE(wanted[k]);
     const auto& gradient = std::get<Tensor>((*outputs)[k + 1]);
     const auto which = static_cast<std::size_t>(std::stoi(wanted[k].substr(1)));
     ASSERT_EQ(gradient.shape(), c.inputs[which]);
+    double largest = 0, worst = 0;
     // Some elements of a large input stand for the rest.
     const auto stride = std::max<std::size_t>(1, gradient.as<float>().size() / 60);
     for (std::size_t i = 0; i < gradient.as<float>().size(); i += stride) {
@@ -173,9 +188,12 @@ void check(const Case& c, bool own_operators) {
       largest = std::max(largest, std::abs(expected));
       worst = std::max(worst, std::abs(got - expected));
     }
+    // Each input by its own largest gradient: a bias must not hide behind a picture.
+    EXPECT_LE(worst, kTolerance * largest + noise) << "largest gradient " << largest;
+    if (!c.may_vanish) {
+      EXPECT_LE(noise, kNoiseMax * largest) << "differences say too little";
+    }
   }
-  EXPECT_GT(largest, 1e-6);
-  EXPECT_LE(worst, c.tolerance * largest) << "largest gradient " << largest;
 }
 
 class GradientTest : public testing::TestWithParam<Case> {};
@@ -613,6 +631,8 @@ std::vector<Case> reductions() {
         "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "ReduceProd"}) {
     const bool is_extremum =
         std::string_view(op) == "ReduceMax" || std::string_view(op) == "ReduceMin";
+    // Its gradients are small beside it, and it is smooth enough for large steps.
+    const bool is_flat = std::string_view(op) == "ReduceLogSumExp";
     for (const auto& [name, axes] : std::vector<std::pair<std::string, Ints>>{
              {"All", {}}, {"First", {0}}, {"TwoAxes", {-1, 1}}})
       for (const std::int64_t keep : {0, 1})
@@ -628,8 +648,8 @@ std::vector<Case> reductions() {
                                b.node(op, inputs, {"y"}, {{"keepdims", keep}});
                              },
                          .values = is_extremum ? Values::kApart : Values::kSmooth,
-                         .low = 0.5,
-                         .high = 1.5});
+                         .low = is_flat ? -2 : 0.5,
+                         .high = is_flat ? 2 : 1.5});
   }
   for (const std::int64_t exclusive : {0, 1})
     for (const std::int64_t reverse : {0, 1})
@@ -879,7 +899,9 @@ std::vector<Case> random_graphs() {
                      .inputs = {{2, 3}, {3}},
                      .build = random_graph(seed),
                      .low = -0.7,
-                     .high = 0.7});
+                     .high = 0.7,
+                     .wanted = {},
+                     .may_vanish = true});
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(RandomGraphs, GradientTest, testing::ValuesIn(random_graphs()), name_of);
