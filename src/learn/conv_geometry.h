@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -30,6 +31,24 @@ struct Placement {
   [[nodiscard]] std::int64_t output_size(std::int64_t input, std::int64_t window,
                                          std::size_t axis) const;
 };
+
+/// What all three operators of a convolution keep of their node: Kernel(Placement), or
+/// Kernel(Placement, size) with the two sides of what it gives, which the attribute `sizes` holds.
+/// kInvalidArgument for attributes that are none.
+template <typename Kernel>
+[[nodiscard]] Result<std::unique_ptr<infer::OperatorKernel>> make_placed(
+    const infer::OperatorAttributes& attributes) {
+  SELVAGE_TRY(auto at, Placement::of(attributes));
+  return std::make_unique<Kernel>(std::move(at));
+}
+template <typename Kernel>
+[[nodiscard]] Result<std::unique_ptr<infer::OperatorKernel>> make_sized(
+    const infer::OperatorAttributes& attributes, const char* sizes) {
+  SELVAGE_TRY(auto at, Placement::of(attributes));
+  auto size = attributes.integers(sizes);
+  if (size.size() != 2) return misfit("a gradient takes the height and width of what it gives");
+  return std::make_unique<Kernel>(std::move(at), std::move(size));
+}
 
 /// A convolution as the forward pass sees it.
 struct Geometry {

@@ -94,8 +94,7 @@ class Forward final : public ConvKernel {
   using ConvKernel::ConvKernel;
   static Result<std::unique_ptr<infer::OperatorKernel>> create(
       const infer::OperatorAttributes& attributes) {
-    SELVAGE_TRY(auto at, Placement::of(attributes));
-    return std::make_unique<Forward>(std::move(at));
+    return make_placed<Forward>(attributes);
   }
   Result<void> compute(OperatorCall& call) const override {
     SELVAGE_TRY(const auto x, call.input(0));
@@ -134,10 +133,7 @@ class InputGradient final : public ConvKernel {
       : ConvKernel(std::move(at)), input_size_(std::move(input_size)) {}
   static Result<std::unique_ptr<infer::OperatorKernel>> create(
       const infer::OperatorAttributes& attributes) {
-    SELVAGE_TRY(auto at, Placement::of(attributes));
-    auto size = attributes.integers("input_size");
-    if (size.size() != 2) return misfit("its gradient takes the input's height and width");
-    return std::make_unique<InputGradient>(std::move(at), std::move(size));
+    return make_sized<InputGradient>(attributes, "input_size");
   }
   Result<void> compute(OperatorCall& call) const override {
     SELVAGE_TRY(const auto dy, call.input(0));
@@ -185,10 +181,7 @@ class WeightGradient final : public ConvKernel {
       : ConvKernel(std::move(at)), kernel_(std::move(kernel)) {}
   static Result<std::unique_ptr<infer::OperatorKernel>> create(
       const infer::OperatorAttributes& attributes) {
-    SELVAGE_TRY(auto at, Placement::of(attributes));
-    auto kernel = attributes.integers("kernel_shape");
-    if (kernel.size() != 2) return misfit("its weights' gradient takes their height and width");
-    return std::make_unique<WeightGradient>(std::move(at), std::move(kernel));
+    return make_sized<WeightGradient>(attributes, "kernel_shape");
   }
   Result<void> compute(OperatorCall& call) const override {
     SELVAGE_TRY(const auto x, call.input(0));
