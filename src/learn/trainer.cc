@@ -105,6 +105,7 @@ class Run {
  private:
   [[nodiscard]] Result<void> prepare();
   [[nodiscard]] Result<void> prepare_session();
+  [[nodiscard]] std::uint64_t kept_beside(const TrainingGraph& graph) const;
   [[nodiscard]] Result<TrainingGraph> graph_within_memory(
       const TrainingGraphOptions& options) const;
   [[nodiscard]] Result<void> prepare_validation(std::vector<std::size_t> samples);
@@ -247,23 +248,36 @@ Result<void> Run::prepare_session() {
   return {};
 }
 
+/// The best epoch's parameters and, with a checkpoint, the state that was saved last; both once
+/// more as the file that is being written.
+std::uint64_t Run::kept_beside(const TrainingGraph& graph) const {
+  std::uint64_t state = 0, parameters = 0;
+  for (const auto& tensor : graph.state) {
+    const auto size = tensor.initial.bytes().size();
+    state += size;
+    if (tensor.role == StateRole::kParameter || tensor.role == StateRole::kStatistic)
+      parameters += size;
+  }
+  return options_.checkpoint.empty() ? parameters : 2 * (state + parameters);
+}
+
 Result<TrainingGraph> Run::graph_within_memory(const TrainingGraphOptions& options) const {
   const auto allowed = options_.memory_bytes_max;
   SELVAGE_TRY(auto graph, build_training_graph(runtime_, model_, options));
-  if (allowed == 0 || graph.memory_bytes() <= allowed) return graph;
+  const auto needed = graph.memory_bytes() + kept_beside(graph);
+  if (allowed == 0 || needed <= allowed) return graph;
   // The state stays, the activations go by the batch.
   const auto megabytes = [](std::uint64_t bytes) {
     return std::to_string((bytes + 999'999) / 1'000'000) + " MB";
   };
-  const auto of_state = graph.memory_bytes() - graph.activation_bytes * 11 / 10;
+  const auto of_state = needed - graph.activation_bytes * 11 / 10;
   const auto of_batch = [&](std::size_t batch) {
     return of_state + graph.activation_bytes * 11 / 10 * batch / batch_;
   };
   auto fitting = batch_;
   while (fitting > 0 && of_batch(fitting) > allowed) fitting /= 2;
   std::string problem = "a step of " + std::to_string(batch_) + " samples takes about " +
-                        megabytes(graph.memory_bytes()) + ", and " + megabytes(allowed) +
-                        " are left for it: ";
+                        megabytes(needed) + ", and " + megabytes(allowed) + " are left for it: ";
   if (fitting == 0)
     problem += "even one sample takes " + megabytes(of_batch(1)) +
                "; train fewer parameters, a smaller model or with an optimiser without state";

@@ -47,7 +47,7 @@ struct TrainOptions {
   std::uint64_t patience = 0;  ///< Epochs without improvement after which it stops; 0 = never.
   std::uint64_t seed = 0;
   int threads = 1;
-  /// What a step may take, state included; 0 = whatever it needs.
+  /// What a run may take beside program, model and data; 0 = whatever it needs.
   std::uint64_t memory_bytes_max = 0;
   std::filesystem::path checkpoint;  ///< Empty = none.
   double checkpoint_seconds = 30;    ///< Between checkpoints within an epoch; 0 = each step.

@@ -168,7 +168,7 @@ TEST_F(TrainerTest, WhatDoesNotFitIntoMemoryIsRefusedWithWhatWould) {
   TrainOptions options{.epochs = 1, .batch = 40, .validation_fraction = 0};
   options.memory_bytes_max = 36'000'000;  // It takes 31 MB.
   EXPECT_EQ(trained(options).history.size(), 1u);
-  options.memory_bytes_max = 20'000'000;
+  options.memory_bytes_max = 24'000'000;
   EXPECT_THAT(error(options), HasSubstr("a step of 40 samples takes about"));
   EXPECT_THAT(error(options), HasSubstr("a batch of 20 takes"));
   options.memory_bytes_max = 1'000'000;
