@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <utility>
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/exception.h"
 #include "base/system_error.h"
 
 namespace selvage {
@@ -52,25 +54,39 @@ Result<std::size_t> read_some(const Descriptor& file, std::span<std::byte> room,
   }
 }
 
+std::unexpected<Error> too_large(const std::filesystem::path& path, std::uint64_t bytes_max) {
+  return fail(ErrorCode::kOutOfRange, "'" + path.string() + "' is larger than the limit of " +
+                                          std::to_string(bytes_max) + " bytes");
+}
+
 template <typename Container>
 Result<Container> read_whole(const std::filesystem::path& path, std::uint64_t bytes_max) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   SELVAGE_TRY(const auto size, stated_size(file, path));
+  if (size > bytes_max) return too_large(path, bytes_max);
   // The size is a hint: pipes and files in /proc report none, and a file can grow while it is read.
-  Container content(static_cast<std::size_t>(std::min(size, bytes_max)) + 1,
-                    typename Container::value_type{});
+  Container content(static_cast<std::size_t>(size) + 1, typename Container::value_type{});
   std::size_t used = 0;
   while (true) {
     const auto room = std::as_writable_bytes(std::span(content)).subspan(used);
     SELVAGE_TRY(const auto got, read_some(file, room, path));
     if (got == 0) break;
     used += got;
-    if (used > bytes_max)
-      return fail(ErrorCode::kOutOfRange, "'" + path.string() + "' is larger than the limit of " +
-                                              std::to_string(bytes_max) + " bytes");
-    if (used == content.size()) content.resize(content.size() * 2);
+    if (used > bytes_max) return too_large(path, bytes_max);
+    if (used == content.size())
+      content.resize(static_cast<std::size_t>(std::min<std::uint64_t>(2 * used, bytes_max + 1)));
   }
   content.resize(used);
+  return content;
+}
+
+/// The Result of `read`, or which file was too large for the memory that is left.
+template <typename Function>
+auto with_memory(const std::filesystem::path& path, Function read) {
+  auto content = catch_to_result(ErrorCode::kInternal, read);
+  if (!content && content.error().code == ErrorCode::kResourceExhausted)
+    content =
+        std::unexpected(std::move(content).error().with_context("read '" + path.string() + "'"));
   return content;
 }
 
@@ -102,12 +118,12 @@ Result<std::filesystem::path> replaceable(const std::filesystem::path& path) {
 }  // namespace
 
 Result<std::string> read_text(const std::filesystem::path& path, std::uint64_t bytes_max) {
-  return read_whole<std::string>(path, bytes_max);
+  return with_memory(path, [&] { return read_whole<std::string>(path, bytes_max); });
 }
 
 Result<std::vector<std::byte>> read_bytes(const std::filesystem::path& path,
                                           std::uint64_t bytes_max) {
-  return read_whole<std::vector<std::byte>>(path, bytes_max);
+  return with_memory(path, [&] { return read_whole<std::vector<std::byte>>(path, bytes_max); });
 }
 
 Result<void> read_pieces(const std::filesystem::path& path,

@@ -84,6 +84,9 @@ TEST_F(FileTest, ReadsAreBounded) {
   EXPECT_EQ(read_text(path, 999).error().code, ErrorCode::kOutOfRange);
   EXPECT_EQ(read_text(path, 1000).value().size(), 1000u);
   EXPECT_EQ(read_text("/dev/zero", 4096).error().code, ErrorCode::kOutOfRange);
+  // A file that states its size is not read to find that out.
+  fs::resize_file(path, std::uintmax_t{1} << 40);
+  EXPECT_EQ(read_bytes(path, std::uint64_t{1} << 39).error().code, ErrorCode::kOutOfRange);
 }
 
 TEST_F(FileTest, FullDiskLeavesTheOldContentAndNoLitter) {

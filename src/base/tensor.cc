@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "base/exception.h"
+
 namespace selvage {
 
 std::size_t bits_of(DataType type) {
@@ -100,6 +102,22 @@ std::string to_string(std::span<const std::int64_t> shape) {
   return text + "]";
 }
 
+namespace {
+
+template <typename Elements>
+Result<void> resize(Elements& elements, std::size_t size, const Shape& shape) {
+  auto done = catch_to_result(ErrorCode::kInternal, [&]() -> Result<void> {
+    elements.resize(size);
+    return {};
+  });
+  if (!done)
+    return std::unexpected(
+        std::move(done).error().with_context("a tensor of shape " + selvage::to_string(shape)));
+  return done;
+}
+
+}  // namespace
+
 Result<Tensor> Tensor::create(DataType type, Shape shape, std::uint64_t bytes_max) {
   const auto count = element_count(shape);
   if (!count)
@@ -112,7 +130,7 @@ Result<Tensor> Tensor::create(DataType type, Shape shape, std::uint64_t bytes_ma
       return fail(ErrorCode::kOutOfRange, "a string tensor of shape " + selvage::to_string(shape) +
                                               " is above the limit of " +
                                               std::to_string(bytes_max) + " bytes");
-    tensor.strings_.resize(static_cast<std::size_t>(*count));
+    SELVAGE_RETURN_IF_ERROR(resize(tensor.strings_, static_cast<std::size_t>(*count), shape));
   } else {
     const auto bytes = byte_size(type, shape);
     if (!bytes || *bytes > bytes_max)
@@ -120,7 +138,7 @@ Result<Tensor> Tensor::create(DataType type, Shape shape, std::uint64_t bytes_ma
                                               " tensor of shape " + selvage::to_string(shape) +
                                               " is above the limit of " +
                                               std::to_string(bytes_max) + " bytes");
-    tensor.bytes_.resize(static_cast<std::size_t>(*bytes));
+    SELVAGE_RETURN_IF_ERROR(resize(tensor.bytes_, static_cast<std::size_t>(*bytes), shape));
   }
   tensor.shape_ = std::move(shape);
   return tensor;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/environment.h"
+#include "base/exception.h"
 #include "base/log.h"
 #include "cli/help.h"
 #include "cli/interrupt.h"
@@ -104,7 +105,7 @@ bool asks_for_json(int argc, const char* const* argv) {
 int run_action(const CLI::App& app, const std::vector<Action>& actions, Output& output) {
   for (std::size_t i = 0; i < actions.size(); ++i) {
     if (!app.got_subcommand(std::string(commands()[i]->name))) continue;
-    const auto done = actions[i](output);
+    const auto done = catch_to_result(ErrorCode::kInternal, [&] { return actions[i](output); });
     if (!done) {
       output.print_error(done.error());
       return done.error().code == ErrorCode::kCancelled ? kExitInterrupted : kExitFailed;

@@ -139,7 +139,7 @@ class Runner {
     json_.end_object().key("results").begin_array();
     for (const auto& path : flags_.inputs) {
       if (auto done = run_file(path, subject, predictor); !done) {
-        if (flags_.inputs.size() == 1) return done;
+        if (flags_.inputs.size() == 1 && answers_ == 0) return done;
         report_failure(path, done.error());
       }
       if (interrupted()) break;
@@ -155,7 +155,7 @@ class Runner {
  private:
   Result<void> prepare_drawing() {
     if (!flags_.draw) return {};
-    SELVAGE_TRY(auto target, DrawTarget::create(*flags_.draw));
+    SELVAGE_TRY(auto target, DrawTarget::create(*flags_.draw, flags_.inputs));
     draw_.emplace(std::move(target));
     return flags_.inputs.size() > 1 ? draw_->expect_several() : Result<void>();
   }
@@ -182,6 +182,7 @@ class Runner {
       if (!sample) break;
       SELVAGE_TRY(const auto outcome, predict(path, *sample, subject, predictor));
       totals.record(outcome.total);
+      ++answers_;
       if (output_.json())
         write_json(outcome, json_);
       else if (many && i == 0)
@@ -224,7 +225,7 @@ class Runner {
 
   const RunFlags& flags_;
   Output& output_;
-  std::size_t failures_ = 0;
+  std::size_t answers_ = 0, failures_ = 0;
   JsonWriter json_;
   std::optional<DrawTarget> draw_;
 };

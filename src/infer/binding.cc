@@ -153,15 +153,33 @@ struct Binding::State {
     for (std::size_t i = 0; i < inputs.size(); ++i) input_values[i] = inputs[i].value.get();
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       if (outputs[i].by_runtime) outputs[i].value.reset();
-      output_values[i] = outputs[i].value.get();
+      output_values[i] = session.output_is_alias[i] ? nullptr : outputs[i].value.get();
     }
     const DenormalsAsZero flush(session.options.flush_denormals);
     auto* status = api().Run(session.session.get(), run_options.get(), session.input_names.data(),
                              input_values.data(), input_values.size(), session.output_names.data(),
                              output_values.size(), output_values.data());
     if (status != nullptr) return to_result(status);
-    for (std::size_t i = 0; i < outputs.size(); ++i)
-      if (outputs[i].by_runtime) outputs[i].value.reset(output_values[i]);
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      if (outputs[i].by_runtime)
+        outputs[i].value.reset(output_values[i]);
+      else if (session.output_is_alias[i])
+        SELVAGE_RETURN_IF_ERROR(copy_alias(ort::Handle<OrtValue>(output_values[i]), i));
+    }
+    return {};
+  }
+
+  [[nodiscard]] Result<void> copy_alias(ort::Handle<OrtValue> value, std::size_t index) {
+    const auto& declared = session.outputs[index];
+    Slot given{.by_runtime = true};
+    given.value = std::move(value);
+    SELVAGE_RETURN_IF_ERROR(read_back(given, declared.type));
+    const auto& to = outputs[index];
+    if (given.bytes.size() != to.bytes.size())
+      return fail(ErrorCode::kInternal, "output '" + declared.name + "' is " +
+                                            to_string(given.shape) + ", not " +
+                                            to_string(to.shape));
+    std::ranges::copy(given.bytes, to.bytes.begin());
     return {};
   }
 

@@ -91,15 +91,18 @@ bool is_crop(const media::Quad& quad) {
   return turns_right(0) && turns_right(1) && turns_right(2) && turns_right(3);
 }
 
-Detail detail_of(const std::string& step, Prediction&& prediction) {
+// Nothing where no class reached its threshold.
+std::optional<Detail> detail_of(const std::string& step, Prediction&& prediction) {
   if (auto* text = std::get_if<Text>(&prediction))
-    return {step, {.index = 0, .score = text->confidence, .label = std::move(text->text)}};
+    return Detail{step, {.index = 0, .score = text->confidence, .label = std::move(text->text)}};
   auto& classes = std::get<Classification>(prediction).classes;
-  return {step, classes.empty() ? Class{} : std::move(classes.front())};
+  if (classes.empty()) return std::nullopt;
+  return Detail{step, std::move(classes.front())};
 }
 
 void merge(const std::string& step, Prediction&& prediction, Box& box) {
-  box.details.push_back(detail_of(step, std::move(prediction)));
+  if (auto detail = detail_of(step, std::move(prediction)))
+    box.details.push_back(*std::move(detail));
 }
 
 void merge(const std::string&, Prediction&& prediction, TextRegion& region) {

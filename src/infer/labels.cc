@@ -13,6 +13,13 @@ Result<std::vector<std::string>> read_labels(const std::filesystem::path& folder
   if (file.is_absolute() || std::ranges::find(file, "..") != file.end())
     return fail(ErrorCode::kInvalidArgument,
                 "label file '" + file.string() + "' must lie in the model's folder");
+  std::error_code error;
+  const auto inside = std::filesystem::canonical(folder.empty() ? "." : folder, error);
+  const auto target = std::filesystem::weakly_canonical(folder / file, error);
+  if (!error && std::mismatch(inside.begin(), inside.end(), target.begin(), target.end()).first !=
+                    inside.end())
+    return fail(ErrorCode::kInvalidArgument,
+                "label file '" + file.string() + "' is a link out of the model's folder");
   SELVAGE_TRY(const std::string text, read_text(folder / file, kLabelsBytesMax));
   if (!is_utf8(text))
     return fail(ErrorCode::kInvalidArgument, "label file '" + file.string() + "' is not UTF-8");

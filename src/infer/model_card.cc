@@ -33,7 +33,14 @@ void SessionSettings::apply_to(SessionOptions& options) const {
   if (spin_us) options.spin_us = spin_us;
   if (arena) options.arena = *arena;
   if (flush_denormals) options.flush_denormals = *flush_denormals;
-  options.dimensions.insert(options.dimensions.end(), dimensions.begin(), dimensions.end());
+  for (const auto& dimension : dimensions) {
+    const auto known = std::ranges::find(options.dimensions, dimension.first,
+                                         &std::pair<std::string, std::int64_t>::first);
+    if (known != options.dimensions.end())
+      known->second = dimension.second;
+    else
+      options.dimensions.push_back(dimension);
+  }
   options.config.insert(options.config.end(), config.begin(), config.end());
 }
 

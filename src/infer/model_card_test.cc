@@ -213,12 +213,26 @@ class ModelCardFiles : public testing::Test {
       fs::temp_directory_path() / ("selvage-card-test-" + std::to_string(::getpid()));
 };
 
+TEST(ModelCard, ItsSizesGiveWayToThoseThatAreThereAlready) {
+  SessionSettings card, caller;
+  card.dimensions = {{"batch", 2}, {"width", 8}};
+  caller.dimensions = {{"batch", 1}, {"batch", 4}};
+  SessionOptions options;
+  card.apply_to(options);
+  caller.apply_to(options);
+  EXPECT_THAT(options.dimensions,
+              ElementsAre(testing::Pair("batch", 4), testing::Pair("width", 8)));
+}
+
 TEST_F(ModelCardFiles, LabelsComeFromAFileBesideTheCard) {
   ASSERT_TRUE(write_atomically(folder_ / "names.txt", std::string_view("cat\r\ndog\n\nÄ\n")));
   const auto card = parse_model_card("output: {kind: classification, labels: names.txt}", folder_);
   ASSERT_TRUE(card) << card.error().message;
   EXPECT_THAT(std::get<ClassificationOutput>(card->output).labels,
               ElementsAre("cat", "dog", "", "Ä"));
+  fs::create_symlink("/etc/hostname", folder_ / "elsewhere.txt");
+  EXPECT_THAT(error_of("output: {kind: classification, labels: elsewhere.txt}", folder_),
+              HasSubstr("a link out of the model's folder"));
   ASSERT_TRUE(write_atomically(folder_ / "names.txt", std::string_view("\xff\n")));
   EXPECT_THAT(error_of("output: {kind: classification, labels: names.txt}", folder_),
               HasSubstr("not UTF-8"));

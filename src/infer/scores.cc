@@ -26,15 +26,17 @@ float max_of(std::span<const float> values) {
   return most;
 }
 
+// NaN stays what it is, and no class: a broken model is not sure of its first one.
 void softmax(std::span<float> scores) {
   const float most = max_of(scores);
   float sum = 0;
   for (float& score : scores) {
+    if (std::isnan(score)) continue;
     // Infinity minus infinity is NaN: an infinite maximum takes part by equality.
     if (std::isinf(most))
       score = score == most ? 1.0f : 0.0f;
     else
-      score = std::isnan(score) ? 0.0f : std::exp(score - most);
+      score = std::exp(score - most);
     sum += score;
   }
   if (sum > 0)

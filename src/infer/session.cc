@@ -1,6 +1,7 @@
 #include "infer/session.h"
 
 #include <algorithm>
+#include <set>
 #include <system_error>
 
 #include "base/file.h"
@@ -234,6 +235,11 @@ Result<std::unique_ptr<Session>> Session::open(Runtime& runtime, std::span<const
   SELVAGE_TRY(state->outputs, value_infos(state->session.get(), Side::kOutputs));
   state->input_names = names_of(state->inputs);
   state->output_names = names_of(state->outputs);
+  std::multiset<std::string_view> names;
+  for (const auto& value : state->inputs) names.insert(value.name);
+  for (const auto& value : state->outputs) names.insert(value.name);
+  for (const auto& output : state->outputs)
+    state->output_is_alias.push_back(names.count(output.name) > 1);
   return std::unique_ptr<Session>(new Session(std::move(state)));
 }
 

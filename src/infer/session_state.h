@@ -19,6 +19,9 @@ struct Session::State {
   ort::Handle<OrtSession> session;
   std::vector<ValueInfo> inputs, outputs;
   std::vector<const char*> input_names, output_names;  ///< Into the ValueInfos.
+  /// Outputs that are an input or there twice: the runtime leaves memory that is prepared for them
+  /// as it is.
+  std::vector<bool> output_is_alias;
 };
 
 /// Conversions between our values and the runtime's (value.cc). Tensors of fixed-width types share

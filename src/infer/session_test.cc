@@ -154,6 +154,27 @@ TEST_F(SessionTest, BindingGivesTheSameAnswersInPreparedMemory) {
   EXPECT_THAT((*binding)->output(0).as<float>(), ElementsAre(16, 20));
 }
 
+TEST_F(SessionTest, OutputsThatAreInputsOrTwiceThere) {
+  const Shape shape = {1, 4};
+  const auto session = Session::load(runtime(), graph::testing::add_model(shape)
+                                                    .output("a", DataType::kFloat32, shape)
+                                                    .output("y", DataType::kFloat32, shape)
+                                                    .bytes());
+  ASSERT_TRUE(session) << session.error().message;
+  const auto binding = Binding::create(**session);
+  ASSERT_TRUE(binding);
+  float third[4] = {};
+  ASSERT_TRUE((*binding)->bind_output(2, shape, std::as_writable_bytes(std::span(third))));
+  for (const float value : {1.0f, 3.0f}) {
+    std::ranges::fill((*binding)->input<float>(0), value);
+    std::ranges::fill((*binding)->input<float>(1), value);
+    ASSERT_TRUE((*binding)->run());
+    EXPECT_THAT((*binding)->output(0).as<float>(), testing::Each(2 * value));
+    EXPECT_THAT((*binding)->output(1).as<float>(), testing::Each(value));
+    EXPECT_THAT(third, testing::Each(2 * value));
+  }
+}
+
 TEST_F(SessionTest, BindingReadsAndWritesTheCallersMemory) {
   const auto session = Session::load(runtime(), graph::testing::add_model({1, 4}).bytes());
   ASSERT_TRUE(session);

@@ -272,6 +272,29 @@ class RunTest(Case):
         self.assertEqual([r["drawn"] for r in results], [f"{several}/red.png", f"{several}/red-2.png"])
         self.assertEqual(sorted(p.name for p in several.iterdir()), ["red-2.png", "red.png"])
 
+    def test_a_file_that_memory_cannot_hold_is_an_error(self):
+        head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (64000000, 4), }"
+        array = self.write("huge.npy", b"\x93NUMPY\x01\x00" + bytes([len(head), 0]) + head)
+        model = self.write("huge.onnx", b"")
+        os.truncate(array, len(array.read_bytes()) + 1_024_000_000)
+        os.truncate(model, 1 << 30)
+        for arguments in (("run", self.matmul(), array), ("run", model, array)):
+            done = subprocess.run(
+                [PROGRAM, *arguments], capture_output=True, text=True, timeout=60,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20)))
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn("huge", done.stderr)
+            self.assertIn("out of memory", done.stderr)
+
+    def test_drawing_never_replaces_an_input(self):
+        content = fixtures.ppm(20, 9, (255, 51, 0))
+        red, blue = self.write("in/red.png", content), self.write("other/red.ppm", content)
+        error = self.fails(1, "run", self.colours(), red, "--draw", red)
+        self.assertIn("is an input, which would be overwritten", error)
+        results = self.json_of("run", self.colours(), red, blue, "--draw", red.parent)["results"]
+        self.assertEqual([pathlib.Path(r["drawn"]).name for r in results], ["red-2.png", "red-3.png"])
+        self.assertEqual(red.read_bytes(), content)
+
     def test_drawing_keeps_what_the_name_promises(self):
         red = self.write("red.ppm", fixtures.ppm(20, 9, (255, 51, 0)))
         table = self.write("sums/x.csv", "a,b,c,d\n1,2,3,4\n4,3,2,1\n")
