@@ -318,6 +318,7 @@ Result<Profile> profile_model(infer::Runtime& runtime, const Report& report,
   infer::SessionOptions options = given.session;
   report.card.session.apply_to(options);
   given.overrides.apply_to(options);
+  options.usual_side = infer::usual_side(report.card);
   options.profile_prefix = scratch.path() / "trace";
   SELVAGE_TRY(const auto session, infer::Session::load(runtime, report.path, options));
   SELVAGE_TRY(const auto binding, bind_random_inputs(*session, flags.shapes));
@@ -329,7 +330,8 @@ Result<Profile> profile_model(infer::Runtime& runtime, const Report& report,
   const auto end = steady_clock::now() + kProfileTime;
   for (std::uint64_t i = 0; i < runs && !interrupted(); ++i) {
     if (i > kWarmUpRuns && steady_clock::now() > end) break;
-    SELVAGE_RETURN_IF_ERROR(binding->run());
+    if (auto done = binding->run(); !done)
+      return std::unexpected(explain_failed_run(*session, flags.shapes, std::move(done).error()));
     progress.advance();
   }
   if (interrupted()) return fail(ErrorCode::kCancelled, "interrupted");

@@ -49,10 +49,11 @@ Result<void> apply_typed(const infer::Session& session, const std::string& typed
 Result<std::vector<Shape>> input_shapes(const infer::Session& session,
                                         std::span<const std::string> typed, std::int64_t batch) {
   std::vector<Shape> shapes;
+  const auto side = std::max<std::int64_t>(1, session.options().usual_side);
   for (const auto& input : session.inputs()) {
     Shape shape = input.shape;
     for (std::size_t d = 0; d < shape.size(); ++d)
-      if (shape[d] < 0) shape[d] = d == 0 ? batch : 1;
+      if (shape[d] < 0) shape[d] = d == 0 ? batch : side;
     shapes.push_back(std::move(shape));
   }
   for (const auto& one : typed) SELVAGE_RETURN_IF_ERROR(apply_typed(session, one, shapes));
@@ -73,6 +74,19 @@ Result<std::unique_ptr<infer::Binding>> bind_random_inputs(const infer::Session&
       std::ranges::generate(binding->input<double>(i), next);
   }
   return binding;
+}
+
+Error explain_failed_run(const infer::Session& session, std::span<const std::string> typed,
+                         Error error) {
+  const auto is_open = [](std::int64_t size) { return size < 0; };
+  const auto inputs = session.inputs();
+  const auto open = std::ranges::find_if(inputs, [&](const infer::ValueInfo& input) {
+    return std::ranges::any_of(input.shape, is_open);
+  });
+  if (typed.empty() && open != inputs.end())
+    error.message +=
+        "; the model leaves sizes open: give them, such as --shape " + open->name + "=1x512";
+  return error;
 }
 
 bool takes_batches(const infer::Session& session) {

@@ -10,8 +10,9 @@
 
 namespace selvage::cli {
 
-/// The shape of every input: as typed ("x=1x3x224x224"), else as declared with open dimensions 1,
-/// the first one `batch`. kInvalidArgument for a name or size that the model does not have.
+/// The shape of every input: as typed ("x=1x3x224x224"), else as declared, an open first dimension
+/// `batch` and the others the session's usual_side, or 1. kInvalidArgument for a name or size that
+/// the model does not have.
 [[nodiscard]] Result<std::vector<Shape>> input_shapes(const infer::Session& session,
                                                       std::span<const std::string> typed,
                                                       std::int64_t batch = 1);
@@ -20,6 +21,10 @@ namespace selvage::cli {
 /// integers are 0, so that they are valid as indices, and texts empty.
 [[nodiscard]] Result<std::unique_ptr<infer::Binding>> bind_random_inputs(
     const infer::Session& session, std::span<const std::string> typed, std::int64_t batch = 1);
+
+/// What a run on such inputs failed with, and what to do where their sizes were made up.
+[[nodiscard]] Error explain_failed_run(const infer::Session& session,
+                                       std::span<const std::string> typed, Error error);
 
 /// Whether every input that declares dimensions leaves its first one open: the model takes batches.
 [[nodiscard]] bool takes_batches(const infer::Session& session);

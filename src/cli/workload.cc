@@ -111,7 +111,12 @@ Result<void> Workload::State::add_random_callers(const WorkloadOptions& options)
   for (int i = 0; i < options.callers; ++i) {
     SELVAGE_TRY(auto binding, bind_random_inputs(session, options.shapes, options.batch));
     bindings.push_back(std::move(binding));
-    callers.emplace_back([one = bindings.back().get()] { return one->run(); });
+    callers.emplace_back(
+        [one = bindings.back().get(), &session, typed = options.shapes]() -> Result<void> {
+          auto done = one->run();
+          if (done) return done;
+          return std::unexpected(explain_failed_run(session, typed, std::move(done).error()));
+        });
   }
   return {};
 }

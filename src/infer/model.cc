@@ -30,7 +30,8 @@ std::string name_from(const std::filesystem::path& file) {
   return folder.empty() ? "model" : folder;
 }
 
-/// For measuring thread counts on models that take pictures of any size; 0 for other models.
+}  // namespace
+
 std::int64_t usual_side(const ModelCard& card) {
   constexpr int kSide = 640;
   const auto* image = std::get_if<ImageInput>(&card.input.kind);
@@ -38,8 +39,6 @@ std::int64_t usual_side(const ModelCard& card) {
   const int side = std::min(kSide, image->max_side);
   return std::int64_t{std::max(side / image->multiple_of, 1)} * image->multiple_of;
 }
-
-}  // namespace
 
 std::string_view to_string(Stage stage) {
   switch (stage) {

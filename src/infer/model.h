@@ -43,6 +43,9 @@ struct ModelOptions {
 /// models in the folder; kPermissionDenied where it may not be looked into.
 [[nodiscard]] Result<std::filesystem::path> find_model_file(const std::filesystem::path& path);
 
+/// SessionOptions::usual_side of a model that takes pictures of any size; 0 for other models.
+[[nodiscard]] std::int64_t usual_side(const ModelCard& card);
+
 /// Immutable but for its histograms, which are synchronised: shared by any number of threads.
 class Model {
  public:

@@ -55,6 +55,11 @@ Result<void> to_result(OrtStatus* status) {
   const int code = static_cast<int>(api().GetErrorCode(status));
   std::string message = readable_message(api().GetErrorMessage(status));
   api().ReleaseStatus(status);
+  // The runtime has no code for the commonest reason why a model does not load.
+  if (message.contains("No Op registered for") ||
+      message.contains("is not a registered function/op"))
+    return fail(ErrorCode::kUnimplemented,
+                message + "; export the model with standard ONNX operators, of an older opset");
   switch (code) {
     case ORT_INVALID_ARGUMENT: return fail(ErrorCode::kInvalidArgument, std::move(message));
     case ORT_NO_SUCHFILE:

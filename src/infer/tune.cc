@@ -93,12 +93,12 @@ Result<int> tuned_threads(
   const auto key = tuning_key(model, options);
   if (const auto threads = remembered(cache, key)) return *threads;
 
-  int best = 1;
+  int best = 1;  // Remembered as well where nothing can be measured: loading twice is dear.
   std::optional<steady_clock::duration> best_time;
   for (int threads = 1; threads <= cores(); threads *= 2) {
     SELVAGE_TRY(const auto session, load(threads));
     const auto time = median_run(*session, options.usual_side);
-    if (!time) return 1;
+    if (!time) break;
     const auto seconds = std::chrono::duration<double>(*time).count();
     if (!best_time || seconds < kTuneGain * std::chrono::duration<double>(*best_time).count()) {
       best = threads;

@@ -286,6 +286,12 @@ class RunTest(Case):
             self.assertIn("huge", done.stderr)
             self.assertIn("out of memory", done.stderr)
 
+    def test_sizes_that_a_model_leaves_open(self):
+        error = self.fails(1, "bench", DEPS / "models/silero-vad", "--runs", 5)
+        self.assertIn("--shape input=", error)
+        input = self.json_of("bench", DEPS / "models/ppocr-det", "--runs", 1)["input"]
+        self.assertRegex(input, r"\[1,3,\d{3},\d{3}\]")
+
     def test_drawing_never_replaces_an_input(self):
         content = fixtures.ppm(20, 9, (255, 51, 0))
         red, blue = self.write("in/red.png", content), self.write("other/red.ppm", content)
