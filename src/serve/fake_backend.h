@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -47,10 +48,12 @@ class FakeBackend final : public Backend {
     const std::lock_guard lock(mutex_);
     return last_id_;
   }
-  std::optional<Error> refusal;  ///< Set it before use: every submit() fails with it.
+  std::atomic<bool> without_memory = false;  ///< Every submit() throws.
+  std::optional<Error> refusal;              ///< Set it before use: every submit() fails with it.
 
   Cancel submit(infer::InferenceRequest request, infer::ResponseCallback callback) override {
     ++submitted_;
+    if (without_memory) throw std::bad_alloc();
     {
       const std::lock_guard lock(mutex_);
       last_id_ = request.id;

@@ -36,7 +36,7 @@ void answer(Services& services, grpc::ByteBuffer& buffer, const Exchange& exchan
 template <auto function, typename Request>
 void answer_aside(Services& services, grpc::ByteBuffer& buffer, const Exchange& exchange) {
   Tasks::Task task = [&services, buffer, exchange]() mutable {
-    answer<function, Request>(services, buffer, exchange);
+    reply_if_thrown(*exchange, [&] { answer<function, Request>(services, buffer, exchange); });
   };
   if (!services.decoding.submit(std::move(task)))
     exchange->reply(fail(ErrorCode::kUnavailable, "too many requests wait: try again later"));

@@ -8,6 +8,7 @@
 
 #include <grpcpp/support/byte_buffer.h>
 
+#include "base/exception.h"
 #include "serve/infer_call.h"
 #include "serve/services.h"
 
@@ -27,6 +28,17 @@ class GrpcExchange {
 };
 
 enum class GrpcShape : std::uint8_t { kUnary, kBothStreams };
+
+/// Calls `handle`; what it throws is the answer. Memory that runs out costs one request and not the
+/// server.
+template <typename Function>
+void reply_if_thrown(GrpcExchange& exchange, Function handle) {
+  auto done = catch_to_result(ErrorCode::kInternal, [&]() -> Result<void> {
+    handle();
+    return {};
+  });
+  if (!done) exchange.reply(std::unexpected(std::move(done).error()));
+}
 
 struct GrpcMethod {
   std::string_view path;  ///< "/inference.GRPCInferenceService/ModelInfer"

@@ -226,9 +226,9 @@ void GrpcCall::read(bool ok) {
     return;
   }
   const auto exchange = std::make_shared<Exchange>(shared_from_this(), number);
-  if (home_.in_flight++ < home_.limits.calls_max)
-    return method_->handle(home_.services, message, exchange);
-  exchange->reply(fail(ErrorCode::kResourceExhausted, "too many calls: try again later"));
+  if (home_.in_flight++ >= home_.limits.calls_max)
+    return exchange->reply(fail(ErrorCode::kResourceExhausted, "too many calls: try again later"));
+  reply_if_thrown(*exchange, [&] { method_->handle(home_.services, message, exchange); });
 }
 
 void GrpcCall::take(std::size_t number, Result<grpc::ByteBuffer> answer) {

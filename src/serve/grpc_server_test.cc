@@ -535,6 +535,16 @@ TEST_F(GrpcServerTest, OpenCallsAreBounded) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
+TEST_F(GrpcServerTest, MemoryThatRunsOutCostsOneRequest) {
+  backend_.without_memory = true;
+  EXPECT_EQ(infer(request()).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  Stream stream(channel_);
+  ASSERT_TRUE(stream.write(request()));
+  EXPECT_THAT(stream.read().error_message(), HasSubstr("out of memory"));
+  backend_.without_memory = false;
+  EXPECT_TRUE(infer(request()).ok());
+}
+
 TEST_F(GrpcServerTest, StopLetsCallsEnd) {
   backend_.hold();
   std::jthread client([this] { EXPECT_TRUE(infer(request()).ok()); });

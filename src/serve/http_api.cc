@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/exception.h"
 #include "base/json_writer.h"
 #include "serve/compression.h"
 #include "serve/error_map.h"
@@ -85,6 +86,16 @@ void write_tensors(std::string_view key, const std::vector<infer::TensorMetadata
   json.end_array();
 }
 
+// Memory that runs out costs one request and not the server.
+template <typename Function>
+void reply_if_thrown(const std::shared_ptr<HttpExchange>& exchange, Function handle) {
+  auto done = catch_to_result(ErrorCode::kInternal, [&]() -> Result<void> {
+    handle();
+    return {};
+  });
+  if (!done) exchange->reply([error = std::move(done).error()] { return error_reply(error); });
+}
+
 }  // namespace
 
 HttpReply error_reply(const Error& error) {
@@ -112,6 +123,10 @@ std::optional<HttpReply> HttpApi::admit(const HttpHead& head) {
 }
 
 void HttpApi::handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
+  reply_if_thrown(exchange, [&] { dispatch(std::move(request), exchange); });
+}
+
+void HttpApi::dispatch(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   const auto route = find_route(request.head.target);
   if (!route) return exchange->reply([error = route.error()] { return error_reply(error); });
   if (takes_long(route->endpoint, request))
@@ -124,7 +139,8 @@ void HttpApi::handle_aside(Route route, HttpRequest request,
   const auto late = LateExchange::over(std::move(exchange));
   Tasks::Task task = [this, late, route = std::move(route),
                       request = std::move(request)]() mutable {
-    if (!late->left()) return handle_here(route, std::move(request), late);
+    if (!late->left())
+      return reply_if_thrown(late, [&] { handle_here(route, std::move(request), late); });
     late->reply([] { return error_reply({ErrorCode::kCancelled, "the request was cancelled"}); });
   };
   if (services_.decoding.submit(std::move(task))) return;

@@ -19,6 +19,7 @@ class HttpApi final : public HttpHandler {
   [[nodiscard]] std::optional<HttpReply> admit(const HttpHead& head) override;
 
  private:
+  void dispatch(HttpRequest request, std::shared_ptr<HttpExchange> exchange);
   void handle_here(const Route& route, HttpRequest request, std::shared_ptr<HttpExchange> exchange);
   void handle_aside(Route route, HttpRequest request, std::shared_ptr<HttpExchange> exchange);
   [[nodiscard]] Result<HttpReply> answer(const Route& route, const HttpRequest& request);

@@ -703,6 +703,13 @@ TEST_F(HttpServerTest, ConnectionsEndOnTheirOwnThread) {
   EXPECT_EQ((*server)->connections(), 0u);
 }
 
+TEST_F(HttpServerTest, MemoryThatRunsOutCostsOneRequest) {
+  backend_.without_memory = true;
+  EXPECT_THAT(ask(post(kInfer, kInput)), StartsWith("HTTP/1.1 503 "));
+  backend_.without_memory = false;
+  EXPECT_THAT(ask(post(kInfer, kInput)), StartsWith("HTTP/1.1 200 "));
+}
+
 // For the address sanitizer: the third client's socket waits in the queue of the second one's loop.
 TEST_F(HttpServerTest, StopsWhileALoopIsAskedForRoom) {
   class Sleeper final : public HttpHandler {
