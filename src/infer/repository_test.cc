@@ -527,6 +527,27 @@ TEST_F(RepositoryTest, AFailedReloadLeavesWhatServes) {
   EXPECT_EQ(reason("m"), "");
 }
 
+TEST_F(RepositoryTest, EveryBatchSizeIsWarmedUp) {
+  // Three rows fail: there is no value 9.
+  auto model = ModelBuilder();
+  model.input("x", DataType::kInt64, {-1, 1})
+      .initialiser("first", {1}, std::array<std::int64_t, 1>{0})
+      .initialiser("steps", {5}, std::array<std::int64_t, 5>{0, 0, 0, 9, 0})
+      .initialiser("values", {1}, std::array<std::int64_t, 1>{0})
+      .node("Shape", {"x"}, {"shape"})
+      .node("Gather", {"shape", "first"}, {"rows"})
+      .node("Gather", {"steps", "rows"}, {"step"})
+      .node("Gather", {"values", "step"}, {"value"})
+      .node("Add", {"x", "value"}, {"y"})
+      .output("y", DataType::kInt64, {-1, 1});
+  write(folder_ / "m/1/model.onnx", model.bytes());
+  write(folder_ / "m/config.pbtxt", "max_batch_size: 4");
+  open();
+  EXPECT_THAT(reason("m"), HasSubstr("warm-up"));
+  write(folder_ / "m/config.pbtxt", "max_batch_size: 2");
+  EXPECT_TRUE(repository_->load("m"));
+}
+
 TEST_F(RepositoryTest, PollingTakesUpChangesOnceTheyStandStill) {
   write(folder_ / "m/1/model.onnx", plus(1));
   open({.control = LoadByPolling{std::chrono::hours(1)}});

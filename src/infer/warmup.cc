@@ -200,11 +200,12 @@ Result<void> warm_up(OnnxRunner& runner, const ModelConfig& config, std::int64_t
            (signature.batching ? 1 : 0);
   };
   const bool guesses = std::ranges::any_of(signature.inputs, open);
-  auto rows = static_cast<std::int64_t>(
-      std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(rows_max, 1))));
-  for (; rows >= 1; rows /= 2) {
-    SELVAGE_TRY(const auto inputs,
-                zeros(signature, std::min(rows, std::max<std::int64_t>(rows_max, 1))));
+  const auto end = std::chrono::steady_clock::now() + kWarmUpTime;
+  const auto largest = std::max<std::int64_t>(rows_max, 1);
+  for (auto rows = largest; rows >= 1; --rows) {
+    const bool must = rows == largest || std::has_single_bit(static_cast<std::uint64_t>(rows));
+    if (!must && std::chrono::steady_clock::now() > end) continue;
+    SELVAGE_TRY(const auto inputs, zeros(signature, rows));
     const auto done = runner.try_run(inputs);
     if (done) continue;
     if (!guesses) return std::unexpected(Error(done.error()).with_context("warm-up"));
