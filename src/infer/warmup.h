@@ -24,7 +24,8 @@ inline constexpr double kBatchProbeGain = 0.05;
 [[nodiscard]] std::int64_t probe_batching(OnnxRunner& runner);
 
 /// Runs the configured samples, or else zeros at every number of rows up to `rows_max`, the largest
-/// first; what kWarmUpTime does not suffice for, at the powers of two only. Zeros prove nothing about models with open dimensions: there they may fail.
+/// first; what kWarmUpTime does not suffice for, at the powers of two only. Zeros prove nothing
+/// about models with open dimensions: there they may fail.
 [[nodiscard]] Result<void> warm_up(OnnxRunner& runner, const ModelConfig& config,
                                    std::int64_t rows_max, const std::filesystem::path& folder);
 
