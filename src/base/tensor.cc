@@ -106,10 +106,7 @@ namespace {
 
 template <typename Elements>
 Result<void> resize(Elements& elements, std::size_t size, const Shape& shape) {
-  auto done = catch_to_result(ErrorCode::kInternal, [&]() -> Result<void> {
-    elements.resize(size);
-    return {};
-  });
+  auto done = catch_to_result(ErrorCode::kInternal, [&] { elements.resize(size); });
   if (!done)
     return std::unexpected(
         std::move(done).error().with_context("a tensor of shape " + selvage::to_string(shape)));

@@ -198,10 +198,7 @@ Result<std::size_t> Table::column(std::string_view name) const {
 
 Result<std::vector<double>> Table::numbers(std::size_t column) const {
   std::vector<double> values;
-  SELVAGE_RETURN_IF_ERROR(catch_to_result(ErrorCode::kInternal, [&]() -> Result<void> {
-    values.reserve(rows_);
-    return {};
-  }));
+  SELVAGE_RETURN_IF_ERROR(catch_to_result(ErrorCode::kInternal, [&] { values.reserve(rows_); }));
   for (std::size_t row = 0; row < rows_; ++row) {
     const auto text = without_blanks(cell(row, column));
     const auto number = parse_number(text);

@@ -33,10 +33,7 @@ enum class GrpcShape : std::uint8_t { kUnary, kBothStreams };
 /// server.
 template <typename Function>
 void reply_if_thrown(GrpcExchange& exchange, Function handle) {
-  auto done = catch_to_result(ErrorCode::kInternal, [&]() -> Result<void> {
-    handle();
-    return {};
-  });
+  auto done = catch_to_result(ErrorCode::kInternal, handle);
   if (!done) exchange.reply(std::unexpected(std::move(done).error()));
 }
 

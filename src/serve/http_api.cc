@@ -89,10 +89,7 @@ void write_tensors(std::string_view key, const std::vector<infer::TensorMetadata
 // Memory that runs out costs one request and not the server.
 template <typename Function>
 void reply_if_thrown(const std::shared_ptr<HttpExchange>& exchange, Function handle) {
-  auto done = catch_to_result(ErrorCode::kInternal, [&]() -> Result<void> {
-    handle();
-    return {};
-  });
+  auto done = catch_to_result(ErrorCode::kInternal, handle);
   if (!done) exchange->reply([error = std::move(done).error()] { return error_reply(error); });
 }
 
