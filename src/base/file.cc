@@ -22,8 +22,8 @@ constexpr int kNameAttempts = 100;
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
   ~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -33,6 +33,20 @@ class Descriptor {
  private:
   int fd_;
 };
+
+/// Opens `path` for reading where it is a regular file, and never waits for a pipe's other end.
+Result<Descriptor> open_regular(const std::filesystem::path& path) {
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.valid()) return system_error("open", path);
+  struct stat status{};
+  if (::fstat(file.value(), &status) != 0) return system_error("read", path);
+  if (S_ISDIR(status.st_mode))
+    return fail(ErrorCode::kInvalidArgument, "'" + path.string() + "' is a folder, not a file");
+  if (!S_ISREG(status.st_mode))
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + path.string() + "' is a pipe or a device, not a file");
+  return file;
+}
 
 /// The size that the file states, or an error for what cannot be read.
 Result<std::uint64_t> stated_size(const Descriptor& file, const std::filesystem::path& path) {
@@ -60,8 +74,12 @@ std::unexpected<Error> too_large(const std::filesystem::path& path, std::uint64_
 }
 
 template <typename Container>
-Result<Container> read_whole(const std::filesystem::path& path, std::uint64_t bytes_max) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+Result<Container> read_whole(const std::filesystem::path& path, std::uint64_t bytes_max,
+                             Pipes pipes) {
+  SELVAGE_TRY(const auto file,
+              pipes == Pipes::kRefuse
+                  ? open_regular(path)
+                  : Result<Descriptor>(Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC))));
   SELVAGE_TRY(const auto size, stated_size(file, path));
   if (size > bytes_max) return too_large(path, bytes_max);
   // The size is a hint: pipes and files in /proc report none, and a file can grow while it is read.
@@ -117,20 +135,21 @@ Result<std::filesystem::path> replaceable(const std::filesystem::path& path) {
 
 }  // namespace
 
-Result<std::string> read_text(const std::filesystem::path& path, std::uint64_t bytes_max) {
-  return with_memory(path, [&] { return read_whole<std::string>(path, bytes_max); });
+Result<std::string> read_text(const std::filesystem::path& path, std::uint64_t bytes_max,
+                              Pipes pipes) {
+  return with_memory(path, [&] { return read_whole<std::string>(path, bytes_max, pipes); });
 }
 
 Result<std::vector<std::byte>> read_bytes(const std::filesystem::path& path,
-                                          std::uint64_t bytes_max) {
-  return with_memory(path, [&] { return read_whole<std::vector<std::byte>>(path, bytes_max); });
+                                          std::uint64_t bytes_max, Pipes pipes) {
+  return with_memory(path,
+                     [&] { return read_whole<std::vector<std::byte>>(path, bytes_max, pipes); });
 }
 
 Result<void> read_pieces(const std::filesystem::path& path,
                          const std::function<void(std::span<const std::byte>)>& take) {
   constexpr std::size_t kPieceBytes = 1 << 20;
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  SELVAGE_RETURN_IF_ERROR(stated_size(file, path));
+  SELVAGE_TRY(const auto file, open_regular(path));
   std::vector<std::byte> piece(kPieceBytes);
   while (true) {
     SELVAGE_TRY(const auto got, read_some(file, piece, path));
@@ -195,13 +214,9 @@ Result<void> write_atomically(const std::filesystem::path& path, std::string_vie
 }
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.valid()) return system_error("open", path);
-  struct stat status{};
-  if (::fstat(file.value(), &status) != 0) return system_error("read", path);
-  if (!S_ISREG(status.st_mode))
-    return fail(ErrorCode::kInvalidArgument, "'" + path.string() + "' is not a regular file");
-  const auto size = static_cast<std::size_t>(status.st_size);
+  SELVAGE_TRY(const auto file, open_regular(path));
+  SELVAGE_TRY(const auto stated, stated_size(file, path));
+  const auto size = static_cast<std::size_t>(stated);
   if (size == 0) return MappedFile(std::span<const std::byte>());
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.value(), 0);
   if (address == MAP_FAILED) return system_error("map", path);

@@ -14,11 +14,18 @@
 
 namespace selvage {
 
-/// Errors name the path. kNotFound, kPermissionDenied, kOutOfRange above `bytes_max`, kIo.
+/// What to do with pipes and devices: a pipe makes its reader wait for its writer, which is right
+/// for what a user names and wrong for what lies among a model's files.
+enum class Pipes : std::uint8_t { kRefuse, kRead };
+
+/// Errors name the path. kNotFound, kPermissionDenied, kInvalidArgument for what is no file,
+/// kOutOfRange above `bytes_max`, kIo.
 [[nodiscard]] Result<std::string> read_text(const std::filesystem::path& path,
-                                            std::uint64_t bytes_max = 64u << 20);
+                                            std::uint64_t bytes_max = 64u << 20,
+                                            Pipes pipes = Pipes::kRefuse);
 [[nodiscard]] Result<std::vector<std::byte>> read_bytes(const std::filesystem::path& path,
-                                                        std::uint64_t bytes_max);
+                                                        std::uint64_t bytes_max,
+                                                        Pipes pipes = Pipes::kRefuse);
 
 /// Calls `take` with one piece after the other, for files that need not exist in memory at once.
 [[nodiscard]] Result<void> read_pieces(const std::filesystem::path& path,

@@ -2,9 +2,11 @@
 
 #include <csignal>
 #include <fstream>
+#include <thread>
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace selvage {
@@ -63,6 +65,17 @@ TEST_F(FileTest, ErrorsNameThePath) {
   EXPECT_EQ(write_atomically(folder_ / "no" / "where", "x").error().code, ErrorCode::kNotFound);
 }
 
+TEST_F(FileTest, NobodyWaitsForAPipeAmongFiles) {
+  const auto pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(read_text(pipe).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(read_bytes(pipe, 100).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(read_pieces(pipe, [](auto) {}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(MappedFile::open(pipe).error().code, ErrorCode::kInvalidArgument);
+  std::jthread writer([&] { std::ofstream(pipe) << "secret"; });
+  EXPECT_EQ(read_text(pipe, 100, Pipes::kRead).value(), "secret");
+}
+
 TEST_F(FileTest, ReplacesOnlyRegularFilesAndBehindLinks) {
   EXPECT_EQ(write_atomically("/dev/null", "x").error().code, ErrorCode::kInvalidArgument);
   EXPECT_TRUE(fs::is_character_file("/dev/null"));
@@ -83,7 +96,7 @@ TEST_F(FileTest, ReadsAreBounded) {
   ASSERT_TRUE(write_atomically(path, std::string(1000, 'x')));
   EXPECT_EQ(read_text(path, 999).error().code, ErrorCode::kOutOfRange);
   EXPECT_EQ(read_text(path, 1000).value().size(), 1000u);
-  EXPECT_EQ(read_text("/dev/zero", 4096).error().code, ErrorCode::kOutOfRange);
+  EXPECT_EQ(read_text("/dev/zero", 4096, Pipes::kRead).error().code, ErrorCode::kOutOfRange);
   // A file that states its size is not read to find that out.
   fs::resize_file(path, std::uintmax_t{1} << 40);
   EXPECT_EQ(read_bytes(path, std::uint64_t{1} << 39).error().code, ErrorCode::kOutOfRange);

@@ -87,6 +87,9 @@ int handle_parse_error(const CLI::App& app, const CLI::ParseError& error, Output
       if (!app.remaining(true).empty()) return usage_error(output, app, describe_extras(app));
       return usage_error(output, app, "which command?");
     }
+    // A misspelt option is what went wrong, not the arguments that were to follow it.
+    if (const auto extras = app.remaining(true); !extras.empty() && extras.front().starts_with('-'))
+      return usage_error(output, app, describe_extras(app));
     std::string what = error.what();
     return usage_error(output, app, what.substr(0, what.find(" is required")) + " is missing");
   }

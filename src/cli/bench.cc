@@ -9,6 +9,7 @@
 #include "cli/options.h"
 #include "cli/percentile_plot.h"
 #include "cli/progress.h"
+#include "cli/random_input.h"
 #include "cli/workload.h"
 
 namespace selvage::cli {
@@ -203,6 +204,7 @@ Action add(CLI::App& app) {
                  "Size of a random tensor, such as x=1x3x640x640; open dimensions are 1 otherwise. "
                  "May be repeated")
       ->type_name("INPUT=AxBx...")
+      ->check(parsed_by(parse_input_shape))
       ->allow_extra_args(false)
       ->excludes(input);
   auto* batch = app.add_option("--batch", flags->batch,

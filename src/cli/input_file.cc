@@ -137,6 +137,8 @@ std::vector<const infer::ValueInfo*> given_inputs(const infer::Model& model) {
   return given;
 }
 
+constexpr std::size_t kNamesShown = 10;
+
 class ArraysFile final : public OneSampleFile<std::vector<media::NamedArray>> {
  public:
   ArraysFile(InputSource source, const infer::Model& model)
@@ -170,9 +172,10 @@ class ArraysFile final : public OneSampleFile<std::vector<media::NamedArray>> {
       const infer::ValueInfo& input, const std::vector<media::NamedArray>& arrays) const {
     if (inputs_.size() == 1 && arrays.size() == 1) return &arrays.front().array;
     std::string names;
-    for (const auto& named : arrays) {
-      if (named.name == input.name) return &named.array;
-      names += (names.empty() ? "" : ", ") + named.name;
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      if (arrays[i].name == input.name) return &arrays[i].array;
+      if (i < kNamesShown) names += (i == 0 ? "" : ", ") + arrays[i].name;
+      if (i == kNamesShown) names += ", ...";
     }
     return fail(ErrorCode::kInvalidArgument,
                 "no array for input '" + input.name + "'; the model takes " +

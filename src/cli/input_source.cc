@@ -40,7 +40,7 @@ Result<InputSource> InputSource::open(const std::filesystem::path& path) {
   if (S_ISREG(status.st_mode)) {
     SELVAGE_RETURN_IF_ERROR(source.read_head());
   } else {
-    SELVAGE_TRY(source.piped_, read_bytes(source.file_, kInputBytesMax));
+    SELVAGE_TRY(source.piped_, read_bytes(source.file_, kInputBytesMax, Pipes::kRead));
     const auto& bytes = *source.piped_;
     const auto count = std::min(kHeadBytes, bytes.size());
     source.head_.assign(reinterpret_cast<const char*>(bytes.data()), count);

@@ -392,6 +392,7 @@ Action add(CLI::App& app) {
                  "With --profile: the size of an input, such as x=1x3x640x640; open dimensions are "
                  "1 otherwise. May be repeated")
       ->type_name("INPUT=AxBx...")
+      ->check(parsed_by(parse_input_shape))
       ->allow_extra_args(false)
       ->needs(profile);
   add_session_options(app, flags->session);

@@ -72,6 +72,8 @@ class Load {
     return result;
   }
 
+  [[nodiscard]] bool is_over() const { return stopped_.load() || steady_clock::now() >= end_; }
+
   void stop(Error error) {
     const std::scoped_lock lock(mutex_);
     if (!error_) error_ = std::move(error);
@@ -105,6 +107,22 @@ class Load {
   std::optional<Error> error_;
 };
 
+/// Calls `work` for every caller, each on its own thread, the first on this one.
+template <typename Work>
+void run_together(std::span<const Caller> callers, Load& load, const Work& work) {
+  std::vector<std::jthread> threads;
+  auto started = catch_to_result(ErrorCode::kResourceExhausted, [&] {
+    for (std::size_t i = 1; i < callers.size(); ++i)
+      threads.emplace_back([&work, &caller = callers[i]] { work(caller); });
+  });
+  if (!started) {
+    load.stop(std::move(started).error().with_context("start " + std::to_string(callers.size()) +
+                                                      " callers; use a smaller --concurrency"));
+  } else if (!callers.empty()) {
+    work(callers.front());
+  }
+}
+
 }  // namespace
 
 double LoadResult::per_second() const {
@@ -116,33 +134,23 @@ Result<LoadResult> apply_load(std::span<const Caller> callers, const LoadOptions
                               const std::function<void()>& on_done) {
   const auto cpu_before = cpu_time();
   Load load(options, on_done);
-  {
-    std::vector<std::jthread> threads;
-    auto started = catch_to_result(ErrorCode::kResourceExhausted, [&]() -> Result<void> {
-      for (std::size_t i = 1; i < callers.size(); ++i)
-        threads.emplace_back([&load, &caller = callers[i]] { load.work(caller); });
-      return {};
-    });
-    if (!started) {
-      load.stop(std::move(started).error().with_context("start " + std::to_string(callers.size()) +
-                                                        " callers; use a smaller --concurrency"));
-    } else if (!callers.empty()) {
-      load.work(callers.front());
-    }
-  }
+  run_together(callers, load, [&load](const Caller& caller) { load.work(caller); });
   SELVAGE_TRY(auto result, load.result());
   result.cpu_time = cpu_time() - cpu_before;
   return result;
 }
 
 Result<void> warm_up(std::span<const Caller> callers) {
-  for (const auto& caller : callers) {
-    const auto end = steady_clock::now() + kWarmUpTime;
+  const LoadOptions options{.time = kWarmUpTime};
+  const std::function<void()> nothing;
+  Load load(options, nothing);
+  run_together(callers, load, [&load](const Caller& caller) {
     for (int i = 0; i < kWarmUpRuns && !interrupted(); ++i) {
-      SELVAGE_RETURN_IF_ERROR(caller());
-      if (steady_clock::now() > end) break;
+      if (auto called = caller(); !called) return load.stop(std::move(called).error());
+      if (load.is_over()) return;
     }
-  }
+  });
+  SELVAGE_TRY([[maybe_unused]] const auto ended, load.result());
   return {};
 }
 

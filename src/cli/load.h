@@ -38,7 +38,8 @@ struct LoadResult {
                                             const LoadOptions& options,
                                             const std::function<void()>& on_done = {});
 
-/// Calls each caller a few times, for at most half a second, and forgets how long it took.
+/// Calls all callers together, each a few times, for about half a second, and forgets how long it
+/// took.
 [[nodiscard]] Result<void> warm_up(std::span<const std::function<Result<void>()>> callers);
 
 }  // namespace selvage::cli

@@ -50,12 +50,30 @@ std::optional<T> parse(std::string_view text) {
   return value;
 }
 
-Result<std::pair<std::string, std::string>> split_pair(const std::string& option,
-                                                       const std::string& text) {
+using Setting = std::pair<std::string, std::string>;
+
+Result<Setting> parse_setting(const std::string& text) {
   const auto equals = text.find('=');
   if (equals == 0 || equals == std::string::npos || equals + 1 == text.size())
-    return fail(ErrorCode::kInvalidArgument, option + " " + text + ": must be NAME=VALUE");
-  return std::pair(text.substr(0, equals), text.substr(equals + 1));
+    return fail(ErrorCode::kInvalidArgument, "'" + text + "' is not NAME=VALUE");
+  return Setting(text.substr(0, equals), text.substr(equals + 1));
+}
+
+Result<std::pair<std::string, std::int64_t>> parse_dimension(const std::string& text) {
+  SELVAGE_TRY(const auto pair, parse_setting(text));
+  const auto size = parse<std::int64_t>(pair.second);
+  if (!size || *size < 1)
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + text + "': the size must be a whole number above 0");
+  return std::pair(pair.first, *size);
+}
+
+/// The number as a person would write it, without an exponent.
+std::string plain(double value) {
+  std::array<char, 32> buffer{};
+  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
+                                       std::chars_format::fixed)
+                             .ptr};
 }
 
 }  // namespace
@@ -77,7 +95,7 @@ CLI::Validator in_range(double min, double max) {
       [min, max](const std::string& text) {
         const auto value = parse<double>(text);
         if (value && *value >= min && *value <= max) return std::string();
-        return "'" + text + "' is not a number from " + shortest(min) + " to " + shortest(max);
+        return "'" + text + "' is not a number from " + plain(min) + " to " + plain(max);
       },
       "");
 }
@@ -124,6 +142,9 @@ void add_session_options(CLI::App& app, SessionFlags& flags) {
                  "Execution provider to prefer, such as cuda or xnnpack; may be repeated. The CPU "
                  "always comes last")
       ->type_name("NAME")
+      ->check(CLI::Validator(
+          [](const std::string& name) { return name.empty() ? "needs a name" : std::string(); },
+          ""))
       ->allow_extra_args(false)
       ->group(kGroup);
   app.add_option("--optimization", flags.optimization,
@@ -144,12 +165,14 @@ void add_session_options(CLI::App& app, SessionFlags& flags) {
   app.add_option("--dim", flags.dimensions,
                  "Fixes a dimension that the model names, such as batch=1; may be repeated")
       ->type_name("NAME=N")
+      ->check(parsed_by(parse_dimension))
       ->allow_extra_args(false)
       ->group(kGroup);
   app.add_option("--config", flags.config,
                  "ONNX Runtime's own session setting, such as session.dynamic_block_base=4; may be "
                  "repeated")
       ->type_name("KEY=VALUE")
+      ->check(parsed_by(parse_setting))
       ->allow_extra_args(false)
       ->group(kGroup);
   app.add_flag("--no-cache", flags.no_cache,
@@ -168,16 +191,12 @@ Result<infer::ModelOptions> SessionFlags::to_model_options() const {
   set.spin_us = spin_us;
   if (!providers.empty()) set.providers = providers;
   for (const auto& text : dimensions) {
-    SELVAGE_TRY(const auto pair, split_pair("--dim", text));
-    const auto size = parse<std::int64_t>(pair.second);
-    if (!size || *size < 1)
-      return fail(ErrorCode::kInvalidArgument,
-                  "--dim " + text + ": the size must be a whole number above 0");
-    set.dimensions.emplace_back(pair.first, *size);
+    SELVAGE_TRY(auto dimension, parse_dimension(text));
+    set.dimensions.push_back(std::move(dimension));
   }
   for (const auto& text : config) {
-    SELVAGE_TRY(auto pair, split_pair("--config", text));
-    set.config.push_back(std::move(pair));
+    SELVAGE_TRY(auto setting, parse_setting(text));
+    set.config.push_back(std::move(setting));
   }
   return options;
 }

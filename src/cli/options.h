@@ -29,6 +29,15 @@ void add_json_option(CLI::App& app);
 /// Accepts one of `words`; the message of a refusal lists them.
 [[nodiscard]] CLI::Validator one_of(std::vector<std::string> words);
 
+/// Accepts what `parse`, from a text to a Result, accepts, with the same words.
+template <typename Parse>
+[[nodiscard]] auto parsed_by(Parse parse) {
+  return [parse](const std::string& text) {
+    const auto value = parse(text);
+    return value ? std::string() : value.error().message;
+  };
+}
+
 /// How a model is loaded, as typed. What is not typed is left to the model card.
 struct SessionFlags {
   std::optional<int> threads;

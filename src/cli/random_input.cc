@@ -28,11 +28,8 @@ Result<Shape> parse_shape(std::string_view text) {
 
 Result<void> apply_typed(const infer::Session& session, const std::string& typed,
                          std::vector<Shape>& shapes) {
-  const auto equals = typed.rfind('=');  // Names may hold '='.
-  const auto name = typed.substr(0, equals);
-  if (equals == std::string::npos)
-    return fail(ErrorCode::kInvalidArgument,
-                "--shape " + typed + ": must be INPUT=AxBx..., such as x=1x3x224x224");
+  SELVAGE_TRY(auto parsed, parse_input_shape(typed));
+  auto& [name, shape] = parsed;
   const auto index = session.input_index(name);
   if (!index) {
     std::string names;
@@ -40,11 +37,20 @@ Result<void> apply_typed(const infer::Session& session, const std::string& typed
     return fail(ErrorCode::kInvalidArgument,
                 "--shape " + typed + ": the model has no input '" + name + "' but " + names);
   }
-  SELVAGE_TRY(shapes[*index], parse_shape(std::string_view(typed).substr(equals + 1)));
+  shapes[*index] = std::move(shape);
   return {};
 }
 
 }  // namespace
+
+Result<std::pair<std::string, Shape>> parse_input_shape(const std::string& typed) {
+  const auto equals = typed.rfind('=');  // Names may hold '='.
+  if (equals == 0 || equals == std::string::npos)
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + typed + "' is not INPUT=AxBx..., such as x=1x3x224x224");
+  SELVAGE_TRY(auto shape, parse_shape(std::string_view(typed).substr(equals + 1)));
+  return std::pair(typed.substr(0, equals), std::move(shape));
+}
 
 Result<std::vector<Shape>> input_shapes(const infer::Session& session,
                                         std::span<const std::string> typed, std::int64_t batch) {

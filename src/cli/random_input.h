@@ -4,11 +4,15 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "infer/session.h"
 
 namespace selvage::cli {
+
+/// "x=1x3x224x224": an input's name and shape, as typed.
+[[nodiscard]] Result<std::pair<std::string, Shape>> parse_input_shape(const std::string& typed);
 
 /// The shape of every input: as typed ("x=1x3x224x224"), else as declared, an open first dimension
 /// `batch` and the others the session's usual_side, or 1. kInvalidArgument for a name or size that

@@ -140,7 +140,8 @@ class Runner {
     for (const auto& path : flags_.inputs) {
       if (auto done = run_file(path, subject, predictor); !done) {
         if (flags_.inputs.size() == 1 && answers_ == 0) return done;
-        report_failure(path, done.error());
+        report_failure(path, "", done.error());
+        ++failures_;
       }
       if (interrupted()) break;
     }
@@ -160,39 +161,54 @@ class Runner {
     return flags_.inputs.size() > 1 ? draw_->expect_several() : Result<void>();
   }
 
-  /// One bad file of many does not cost the answers for the others.
-  void report_failure(const std::string& path, const Error& error) {
-    ++failures_;
+  /// One bad file, or row, of many does not cost the answers for the others.
+  void report_failure(const std::string& path, const std::string& place, const Error& error) {
     output_.note(error.message);
     if (!output_.json()) return;
-    json_.begin_object().field("path", path).key("error").begin_object();
-    json_.field("code", to_string(error.code)).field("message", error.message);
+    json_.begin_object().field("input", path);
+    if (!place.empty()) json_.field("place", place);
+    json_.key("error")
+        .begin_object()
+        .field("code", to_string(error.code))
+        .field("message", error.message);
     json_.end_object().end_object();
   }
 
   Result<void> run_file(const std::string& path, const Subject& subject,
                         SubjectPredictor& predictor) {
+    predictor
+        .reset();  // Files are streams of their own; a table's rows or a video's frames are one.
     SELVAGE_TRY(const auto file, InputFile::open(path, subject.first_model()));
     const bool many = file->kind() == InputKind::kVideo || file->kind() == InputKind::kTable;
     if (draw_ && many && flags_.limit != 1) SELVAGE_RETURN_IF_ERROR(draw_->expect_several());
     const auto style = output_.style();
     Histogram totals;
+    std::uint64_t rows_failed = 0;
+    bool titled = false;
     for (std::uint64_t i = 0; !interrupted() && (flags_.limit == 0 || i < flags_.limit); ++i) {
       SELVAGE_TRY(const auto sample, file->next());
       if (!sample) break;
-      SELVAGE_TRY(const auto outcome, predict(path, *sample, subject, predictor));
-      totals.record(outcome.total);
-      ++answers_;
-      if (output_.json())
-        write_json(outcome, json_);
-      else if (many && i == 0)
+      auto outcome = predict(path, *sample, subject, predictor);
+      if (!outcome) {
+        if (file->kind() != InputKind::kTable) return std::unexpected(std::move(outcome).error());
+        report_failure(path, sample->place, outcome.error());
+        ++rows_failed;
+        continue;
+      }
+      if (many && !output_.json() && !std::exchange(titled, true))
         output_.print(style(Tone::kBold, shown_name(path)) +
                       style(Tone::kDim, " (" + sample->shown + ")") + "\n");
-      if (!output_.json())
-        output_.print(many ? outcome_line(outcome, style) : outcome_text(outcome, style));
+      totals.record(outcome->total);
+      ++answers_;
+      if (output_.json())
+        write_json(*outcome, json_);
+      else
+        output_.print(many ? outcome_line(*outcome, style) : outcome_text(*outcome, style));
     }
     if (many && !output_.json()) print_totals(totals.snapshot());
-    return {};
+    if (rows_failed == 0) return {};
+    return fail(ErrorCode::kInvalidArgument,
+                path + ": " + format_plural(rows_failed, "row") + " failed");
   }
 
   Result<Outcome> predict(const std::string& path, const Sample& sample, const Subject& subject,
@@ -201,7 +217,9 @@ class Runner {
     const auto start = steady_clock::now();
     auto found = predictor.predict(sample.input);
     const nanoseconds total = steady_clock::now() - start;
-    if (!found) return std::unexpected(std::move(found).error().with_context(path));
+    if (!found)
+      return std::unexpected(std::move(found).error().with_context(
+          sample.place.empty() ? path : path + ", " + sample.place));
     Outcome outcome{path,  sample, *std::move(found), StageSums::of(subject).since(before),
                     total, ""};
     if (draw_) {

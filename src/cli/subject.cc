@@ -76,6 +76,10 @@ Result<infer::Prediction> SubjectPredictor::predict(const infer::Input& input) {
   return ensemble_->predict(*picture);
 }
 
+void SubjectPredictor::reset() {
+  if (predictor_) predictor_->reset();
+}
+
 StageSums StageSums::of(const Subject& subject) {
   StageSums sums;
   for (const auto& step : subject.steps())

@@ -48,6 +48,8 @@ class SubjectPredictor {
  public:
   [[nodiscard]] static Result<SubjectPredictor> create(const Subject& subject);
   [[nodiscard]] Result<infer::Prediction> predict(const infer::Input& input);
+  /// Forgets recurrent state and begun sounds: what follows is another stream.
+  void reset();
   /// nullptr for ensembles.
   [[nodiscard]] infer::Predictor* single() { return predictor_.get(); }
 

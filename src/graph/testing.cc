@@ -101,6 +101,11 @@ ModelBuilder& ModelBuilder::node(std::string_view type, const std::vector<std::s
 }
 
 ModelBuilder& ModelBuilder::opset(std::string_view domain, std::int64_t version) {
+  for (auto& import : *proto().mutable_opset_import())
+    if (import.domain() == domain) {
+      import.set_version(version);
+      return *this;
+    }
   auto& import = *proto().add_opset_import();
   import.set_domain(std::string(domain));
   import.set_version(version);

@@ -40,7 +40,7 @@ class ModelBuilder {
   ModelBuilder& node(std::string_view type, const std::vector<std::string>& inputs,
                      const std::vector<std::string>& outputs,
                      const std::vector<Attribute>& attributes = {}, std::string_view domain = "");
-  ModelBuilder& opset(std::string_view domain, std::int64_t version);
+  ModelBuilder& opset(std::string_view domain, std::int64_t version);  ///< Sets or replaces it.
 
   [[nodiscard]] onnx::ModelProto& proto() {
     return model_.proto();

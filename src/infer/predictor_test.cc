@@ -280,6 +280,9 @@ TEST_F(PredictorTest, CardsThatDoNotFitTheModelSaySo) {
               HasSubstr("names input 'h', which the model lacks"));
   EXPECT_THAT(create_error(identity(), "input: {kind: audio, window: 3}"),
               HasSubstr("does not hold 3 values"));
+  EXPECT_THAT(create_error(graph::testing::identity_model(DataType::kFloat32, {-1, -1}),
+                           "input: {kind: table}"),
+              HasSubstr("leaves open how many columns a row has"));
   EXPECT_THAT(create_error(graph::testing::add_model(), "input: {kind: table}"),
               HasSubstr("does not describe input"));
   EXPECT_THAT(create_error(graph::testing::add_model(), "input: {kind: table, tensor: q}"),

@@ -233,6 +233,10 @@ Result<TableEncoder> TableEncoder::create(const TableInput& card, const ValueInf
   std::size_t elements = 0;
   for (const auto& column : card.columns) elements += column.one_hot ? column.categories.size() : 1;
   if (elements == 0) {
+    for (std::size_t i = 1; i < declared.shape.size(); ++i)
+      if (declared.shape[i] < 0)
+        return invalid("input '" + declared.name + "' of shape " + to_string(declared.shape) +
+                       " leaves open how many columns a row has: list them under input.columns");
     table.shape_ = smallest_shape(declared);
     const auto count = element_count(table.shape_);
     if (!count || *count < 1 || *count > kWindowSamplesMax)

@@ -150,20 +150,10 @@ struct Created {
   std::unique_ptr<OperatorDomain> operators = {};
 };
 
-Result<Created> create_session(const OrtEnv* environment, const Source& source,
-                               const SessionOptions& options) {
-  const ModelCache cache(options.cache_folder);
-  std::optional<crypto::Digest> key;
-  if (cacheable(options)) {
-    key = cache_key(crypto::sha256(source.bytes), options);
-    if (const auto entry = cache.find(*key)) {
-      SELVAGE_TRY(const auto ready, to_ort(options, true));
-      if (auto session = create(environment, entry->payload, ready.get()))
-        return Created{*std::move(session), true};
-      log::warning("a cached model does not load; optimising anew", {{"key", key->hex()}});
-    }
-  }
-  // A graph from the cache was checked before it was stored.
+/// Optimises the graph and, with a key, stores it in the cache.
+Result<Created> create_anew(const OrtEnv* environment, const Source& source,
+                            const SessionOptions& options, const ModelCache& cache,
+                            const std::optional<crypto::Digest>& key) {
   SELVAGE_TRY(const bool self_contained, check_model(source, options));
   std::optional<Error> not_written;
   if (key && self_contained) {
@@ -186,6 +176,23 @@ Result<Created> create_session(const OrtEnv* environment, const Source& source,
   if (not_written)
     warn_not_cached(cache, why_not_written(cache, source.bytes, *std::move(not_written)));
   return Created{std::move(session), false, std::move(operators)};
+}
+
+Result<Created> create_session(const OrtEnv* environment, const Source& source,
+                               const SessionOptions& options) {
+  const ModelCache cache(options.cache_folder);
+  if (!cacheable(options)) return create_anew(environment, source, options, cache, std::nullopt);
+  const auto key = cache_key(crypto::sha256(source.bytes), options);
+  const auto entry = cache.find(key);
+  if (entry) {  // A graph from the cache was checked before it was stored.
+    SELVAGE_TRY(const auto ready, to_ort(options, true));
+    if (auto session = create(environment, entry->payload, ready.get()))
+      return Created{*std::move(session), true};
+  }
+  auto created = create_anew(environment, source, options, cache, key);
+  if (entry && created)  // Else the settings or the machine are to blame, not the cache.
+    log::warning("a cached model did not load and was optimised anew", {{"key", key.hex()}});
+  return created;
 }
 
 /// The runtime's messages about a setting seldom name it.

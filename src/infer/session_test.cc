@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -117,6 +118,65 @@ TEST_F(SessionTest, CarriesEveryElementType) {
     EXPECT_EQ(got.type(), type);
     EXPECT_THAT(got.bytes(), testing::ElementsAreArray(sent)) << to_string(type);
   }
+}
+
+TEST_F(SessionTest, CarriesTheTypesOfQuantisedTensors) {
+  // All that the runtime computes with these: to float32 and back.
+  for (const auto type :
+       {DataType::kInt4, DataType::kUint4, DataType::kFloat8E4M3Fn, DataType::kFloat8E5M2}) {
+    ModelBuilder builder;
+    const float one[] = {1};
+    builder.opset("", 21).input("x", type, {2, 3}).initialiser("scale", {}, one);
+    builder.node("DequantizeLinear", {"x", "scale"}, {"wide"});
+    builder.node("QuantizeLinear", {"wide", "scale"}, {"y"},
+                 {{"output_dtype", static_cast<std::int64_t>(type)}});
+    builder.output("wide", DataType::kFloat32, {2, 3}).output("y", type, {2, 3});
+    const auto session = Session::load(runtime(), builder.bytes());
+    ASSERT_TRUE(session) << to_string(type) << session.error().message;
+    auto tensor = Tensor::create(type, {2, 3}).value();
+    const bool packed = type == DataType::kInt4 || type == DataType::kUint4;
+    ASSERT_EQ(tensor.bytes().size(), packed ? 3u : 6u);
+    for (std::size_t i = 0; i < tensor.bytes().size(); ++i)
+      tensor.bytes()[i] = static_cast<std::byte>(0x18 + 0x11 * i);
+    const std::vector<std::byte> sent(tensor.bytes().begin(), tensor.bytes().end());
+    const Value input = std::move(tensor);
+    const auto outputs = (*session)->run({&input, 1});
+    ASSERT_TRUE(outputs) << to_string(type) << outputs.error().message;
+    const auto wide = std::get<Tensor>(outputs->front()).as<float>();
+    if (type == DataType::kInt4) {
+      EXPECT_THAT(wide, ElementsAre(-8, 1, -7, 2, -6, 3));
+    } else if (type == DataType::kUint4) {
+      EXPECT_THAT(wide, ElementsAre(8, 1, 9, 2, 10, 3));
+    }
+    const auto& got = std::get<Tensor>(outputs->back());
+    EXPECT_EQ(got.type(), type);
+    EXPECT_THAT(got.bytes(), testing::ElementsAreArray(sent)) << to_string(type);
+  }
+}
+
+TEST_F(SessionTest, WeightsExistOnce) {
+  constexpr std::int64_t kSide = 2048;
+  constexpr std::size_t kWeightBytes = kSide * kSide * sizeof(float);
+  ModelBuilder builder;
+  builder.input("x", DataType::kFloat32, {1, kSide});
+  builder.initialiser("w", {kSide, kSide}, std::vector<float>(kSide * kSide, 0.5f));
+  builder.node("MatMul", {"x", "w"}, {"y"}).output("y", DataType::kFloat32, {1, kSide});
+  const auto session = Session::load(runtime(), builder.bytes(), {.threads = 1});
+  ASSERT_TRUE(session) << session.error().message;
+  const auto resident = [] {
+    std::ifstream statm("/proc/self/statm");
+    std::size_t pages = 0;
+    statm >> pages >> pages;
+    return pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  };
+  ASSERT_TRUE((*Binding::create(**session, {}))->run());
+  const auto before = resident();
+  std::vector<std::unique_ptr<Binding>> callers;
+  for (int i = 0; i < 8; ++i) {
+    callers.push_back(Binding::create(**session, {}).value());
+    std::jthread([&] { EXPECT_TRUE(callers.back()->run()); }).join();
+  }
+  EXPECT_LT(resident(), before + kWeightBytes / 2);
 }
 
 TEST_F(SessionTest, CarriesStringsWithZeroBytes) {
@@ -368,7 +428,8 @@ TEST_F(SessionTest, TheCacheSparesTheSecondStartTheWork) {
 TEST_F(SessionTest, ADamagedCacheEntryIsReplaced) {
   const auto model = graph::testing::conv_model().bytes();
   const SessionOptions options{.threads = 1, .cache_folder = folder_ / "cache"};
-  ASSERT_TRUE(Session::load(runtime(), model, options));
+  const auto first = Session::load(runtime(), model, options);
+  ASSERT_TRUE(first);
   const auto entry = fs::directory_iterator(options.cache_folder)->path();
   const auto whole = read_bytes(entry, 1 << 20).value();
   for (const std::size_t kept :
@@ -386,6 +447,30 @@ TEST_F(SessionTest, ADamagedCacheEntryIsReplaced) {
   flipped[whole.size() / 2] ^= std::byte{1};
   ASSERT_TRUE(write_atomically(entry, flipped));
   EXPECT_FALSE(Session::load(runtime(), model, options).value()->loaded_from_cache());
+  // Another version of ours wrote it, or one of the runtime that this one does not read.
+  auto other = whole;
+  other[7] = std::byte{'0'};
+  ASSERT_TRUE(write_atomically(entry, other));
+  EXPECT_FALSE(Session::load(runtime(), model, options).value()->loaded_from_cache());
+  const auto key = cache_key(crypto::sha256(model), (*first)->options());
+  const ModelCache cache(options.cache_folder);
+  ASSERT_TRUE(cache.find(key));
+  ASSERT_TRUE(cache.store(key, std::as_bytes(std::span("ORTM?"))));
+  EXPECT_FALSE(Session::load(runtime(), model, options).value()->loaded_from_cache());
+  EXPECT_TRUE(Session::load(runtime(), model, options).value()->loaded_from_cache());
+}
+
+TEST_F(SessionTest, WaitsForNoPipeAmongTheFiles) {
+  const auto model = graph::testing::conv_model().bytes();
+  const SessionOptions options{.threads = 1, .cache_folder = folder_ / "cache"};
+  ASSERT_TRUE(Session::load(runtime(), model, options));
+  const auto entry = fs::directory_iterator(options.cache_folder)->path();
+  fs::remove(entry);
+  ASSERT_EQ(::mkfifo(entry.c_str(), 0600), 0);
+  EXPECT_FALSE(Session::load(runtime(), model, options).value()->loaded_from_cache());
+  const auto pipe = folder_ / "model.onnx";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(Session::load(runtime(), pipe).error().message, HasSubstr("a pipe or a device"));
 }
 
 TEST_F(SessionTest, ConcurrentStartsShareOneCache) {

@@ -168,8 +168,10 @@ Result<Value> from_ort(const OrtValue* value) {
 
 Result<void> check_fits(const ValueInfo& declared, DataType type,
                         std::span<const std::int64_t> shape) {
-  bool fits = type == declared.type && shape.size() == declared.shape.size() &&
-              element_count(shape).has_value();
+  if (!element_count(shape))
+    return fail(ErrorCode::kInvalidArgument, "'" + declared.name + "': " + to_string(shape) +
+                                                 " has a negative size or too many elements");
+  bool fits = type == declared.type && shape.size() == declared.shape.size();
   for (std::size_t i = 0; fits && i < shape.size(); ++i)
     fits = declared.shape[i] < 0 || declared.shape[i] == shape[i];
   if (fits) return {};

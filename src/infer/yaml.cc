@@ -1,6 +1,7 @@
 #include "infer/yaml.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <span>
@@ -144,10 +145,13 @@ std::optional<double> parse_number(std::string_view text) {
   return *above / *below;
 }
 
+/// As a person would write it: without an exponent where there is a choice.
 std::string decimal(double value) {
-  std::ostringstream out;
-  out << value;
-  return out.str();
+  std::array<char, 32> buffer{};
+  const bool plain = value == 0 || (std::fabs(value) >= 1e-3 && std::fabs(value) < 1e9);
+  const auto format = plain ? std::chars_format::fixed : std::chars_format::general;
+  return {buffer.data(),
+          std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, format).ptr};
 }
 
 std::optional<double> number_of(const YamlNode& node, const std::string& field, double min,

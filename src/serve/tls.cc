@@ -56,11 +56,12 @@ Result<std::shared_ptr<ssl::context>> make_context(const TlsOptions& files, cons
 
 Result<std::shared_ptr<const TlsMaterial>> read(const TlsOptions& files) {
   auto material = std::make_shared<TlsMaterial>();
-  SELVAGE_TRY(material->certificate, read_text(files.certificate, TlsFiles::kFileBytesMax));
-  SELVAGE_TRY(material->key, read_text(files.key, TlsFiles::kFileBytesMax));
+  SELVAGE_TRY(material->certificate,
+              read_text(files.certificate, TlsFiles::kFileBytesMax, Pipes::kRead));
+  SELVAGE_TRY(material->key, read_text(files.key, TlsFiles::kFileBytesMax, Pipes::kRead));
   if (!files.client_authorities.empty()) {
     SELVAGE_TRY(material->client_authorities,
-                read_text(files.client_authorities, TlsFiles::kFileBytesMax));
+                read_text(files.client_authorities, TlsFiles::kFileBytesMax, Pipes::kRead));
   }
   SELVAGE_TRY(material->context, catch_to_result(ErrorCode::kInvalidArgument,
                                                  [&] { return make_context(files, *material); }));

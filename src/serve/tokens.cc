@@ -39,7 +39,7 @@ Result<std::unique_ptr<Tokens>> Tokens::open(std::filesystem::path file, const C
 
 Result<void> Tokens::read() {
   digests_.clear();
-  SELVAGE_TRY(const std::string text, read_text(file_, kFileBytesMax));
+  SELVAGE_TRY(const std::string text, read_text(file_, kFileBytesMax, Pipes::kRead));
   std::vector<crypto::Digest> digests;
   for (std::size_t at = 0, line = 1; at < text.size(); ++line) {
     const auto end = std::min(text.find('\n', at), text.size());

@@ -103,6 +103,25 @@ input: {kind: audio, rate: 16000, window: 160}
 output: {kind: activity, threshold: 0.5, min_active_s: 0.1, pad_s: 0}
 """
 
+def gather_model():
+    """y [1,1]: the element of 10, 20, 30 that x [1,1] counts from 0."""
+    return model(
+        [node("Gather", ["w", "x"], ["y"])],
+        [value_info("x", [1, 1], INT64)],
+        [value_info("y", [1, 1])],
+        [floats("w", [3], [10, 20, 30])],
+    )
+
+
+def sum_model():
+    """y [1] = hn [1] = x [1] + h [1]."""
+    return model(
+        [node("Add", ["x", "h"], ["hn"]), node("Identity", ["hn"], ["y"])],
+        [value_info("x", [1]), value_info("h", [1])],
+        [value_info("y", [1]), value_info("hn", [1])],
+    )
+
+
 TABLE_CARD = """\
 name: sums
 input: {kind: table, columns: [{name: a}, {name: b}, {name: c}, {name: d}]}
