@@ -1,13 +1,15 @@
 // The engine against ONNX Runtime called bare, in one process and one run.
-//   engine_bench MODEL.onnx... [--load SECONDS]
+//   engine_bench MODEL.onnx... [--load SECONDS | --control]
 // For each model, with 1 and 2 threads: Binding::run against OrtApi::Run with preallocated input
 // and output in the runtime's default configuration (its own thread settings for the given number).
 // --load: the tail (p99.9) while two busy threads compete for the cores, the engine's default
 // session against the bare default session.
+// --control: a second bare session in the engine's place: how far two of the same differ here.
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include <onnxruntime_c_api.h>
@@ -109,13 +111,16 @@ std::string short_name(const std::filesystem::path& path) {
   return path.stem() == "model" ? path.parent_path().filename().string() : path.stem().string();
 }
 
-void overhead(infer::Runtime& runtime, const char* path) {
+void overhead(infer::Runtime& runtime, const char* path, bool control) {
   for (const int threads : {1, 2}) {
     // The bare runtime at its default on as many cores; the engine at its own default profile.
     const auto engine = make_engine(runtime, path, {.threads = threads});
     BareSession bare(path, threads, *engine.session, *engine.binding);
+    std::optional<BareSession> second;
+    if (control) second.emplace(path, threads, *engine.session, *engine.binding);
     const Plan plan{.rounds = 60, .calls = 50};
-    auto pair = compare(plan, [&] { must(engine.binding->run()); }, [&] { bare.run(); });
+    const auto ours = [&] { second ? second->run() : must(engine.binding->run()); };
+    auto pair = compare(plan, ours, [&] { bare.run(); });
     print_pair(
         short_name(path) + ", " + std::to_string(threads) + (threads == 1 ? " thread" : " threads"),
         pair);
@@ -151,21 +156,25 @@ int main(int argc, char** argv) {
   namespace bench = selvage::bench;
   std::vector<const char*> models;
   int load_seconds = 0;
+  bool control = false;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--load") == 0 && i + 1 < argc) {
       load_seconds = std::atoi(argv[++i]);
+    } else if (std::strcmp(argv[i], "--control") == 0) {
+      control = true;
     } else {
       models.push_back(argv[i]);
     }
   }
   if (models.empty()) {
-    std::fprintf(stderr, "usage: engine_bench MODEL.onnx... [--load SECONDS]\n");
+    std::fprintf(stderr, "usage: engine_bench MODEL.onnx... [--load SECONDS | --control]\n");
     return 2;
   }
   const auto runtime = bench::must(selvage::infer::Runtime::create());
-  bench::print_header("engine", "bare");
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // Rows are shown as they are measured.
+  bench::print_header(control ? "bare" : "engine", "bare");
   for (const auto* model : models)
     load_seconds > 0 ? bench::tail_under_load(*runtime, model, load_seconds)
-                     : bench::overhead(*runtime, model);
+                     : bench::overhead(*runtime, model, control);
   return 0;
 }
