@@ -273,12 +273,10 @@ void add_search_options(CLI::App& app, OptimizeFlags& flags) {
   constexpr auto kSearch = "Search";
   std::vector<std::string> kinds;
   for (const auto kind : kKinds) kinds.emplace_back(to_string(kind));
-  app.add_option("--only", flags.only,
-                 "Try these alone: float (folded), dynamic, static (with layers in float where it "
-                 "needs them), weight-only, float16, prune")
+  add_list_option(app, "--only", flags.only,
+                  "Try these alone: float (folded), dynamic, static (with layers in float where it "
+                  "needs them), weight-only, float16, prune")
       ->type_name("KIND,...")
-      ->delimiter(',')
-      ->allow_extra_args(false)
       ->check(one_of(kinds))
       ->group(kSearch);
   app.add_option("--samples", flags.samples, "Samples to calibrate on, spread over the data (300)")

@@ -90,6 +90,11 @@ void add_json_option(CLI::App& app) {
       ->group("General");
 }
 
+CLI::Option* add_list_option(CLI::App& app, const char* name, std::vector<std::string>& words,
+                             const char* help) {
+  return app.add_option(name, words, help)->delimiter(',')->allow_extra_args(false);
+}
+
 CLI::Validator in_range(double min, double max) {
   return CLI::Validator(
       [min, max](const std::string& text) {

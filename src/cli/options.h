@@ -12,6 +12,7 @@
 
 namespace CLI {  // NOLINT(readability-identifier-naming): a library's
 class App;
+class Option;
 class Validator;
 }  // namespace CLI
 
@@ -28,6 +29,10 @@ void add_json_option(CLI::App& app);
 
 /// Accepts one of `words`; the message of a refusal lists them.
 [[nodiscard]] CLI::Validator one_of(std::vector<std::string> words);
+
+/// An option of words that commas part, and that may be repeated.
+CLI::Option* add_list_option(CLI::App& app, const char* name, std::vector<std::string>& words,
+                             const char* help);
 
 /// Accepts what `parse`, from a text to a Result, accepts, with the same words.
 template <typename Parse>

@@ -185,11 +185,7 @@ void add_selection_options(CLI::App& app, QuantizeFlags& flags) {
   constexpr auto kGroup = "Selection";
   const auto add = [&](const char* name, std::vector<std::string>& words, const char* help,
                        const char* what) {
-    app.add_option(name, words, help)
-        ->type_name(what)
-        ->delimiter(',')
-        ->allow_extra_args(false)
-        ->group(kGroup);
+    add_list_option(app, name, words, help)->type_name(what)->group(kGroup);
   };
   add("--types", flags.selection.types, "Quantise operators of these types only", "TYPE,...");
   add("--nodes", flags.selection.nodes, "Quantise these nodes only", "NODE,...");

@@ -107,6 +107,20 @@ class Case(unittest.TestCase):
         self.assertEqual(json.loads(out)["error"]["message"], error.removeprefix("selvage: ")[:-1])
         return error
 
+    def interrupted(self, *arguments, after):
+        """What it prints on both outputs if Ctrl-C ends it after so many seconds."""
+        process = subprocess.Popen(
+            [PROGRAM, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(after)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, error)
+        return out, error
+
 
 class HelpTest(Case):
     def test_commands_page_shows_the_helps(self):
@@ -628,15 +642,7 @@ class BenchTest(Case):
         self.assertIn("no/such", self.fails(1, "bench", self.matmul(), *plot))
 
     def test_ctrl_c_ends_with_what_was_measured(self):
-        process = subprocess.Popen(
-            [PROGRAM, "bench", self.matmul(), "--seconds", "60", "--json"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        time.sleep(2)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
-        self.assertEqual(process.returncode, 130)
+        out, _ = self.interrupted("bench", self.matmul(), "--seconds", "60", "--json", after=2)
         self.assertLess(json.loads(out)["seconds"], 50)
 
 
