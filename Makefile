@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 60
 # Whose unit tests run under sanitizers by default, CI included. The runtime, gRPC and Boost are not
 # instrumented: a folder that calls them joins once its run is proven free of their findings.
 ASAN_FOLDERS ?= base crypto graph media infer learn monitor serve
-TSAN_FOLDERS ?= base infer serve
+TSAN_FOLDERS ?= base infer learn serve
 # What only gRPC's or the runtime's own atomics order looks like a race: their calls do not count, and
 # the tests that go through a gRPC channel stay away.
 TSAN_ENV := TSAN_OPTIONS=ignore_noninstrumented_modules=1 GTEST_FILTER='-GrpcServerTest.*'

@@ -5,6 +5,15 @@
 #include "base/exception.h"
 #include "infer/custom_operator_ort.h"
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1  // As g++ says it.
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
 namespace selvage::infer {
 namespace {
 
@@ -30,6 +39,44 @@ class Attributes final : public OperatorAttributes {
 
  private:
   const OrtKernelInfo* info_;
+};
+
+/// A task that the runtime's threads share. The thread sanitizer does not see these fork and join,
+/// the runtime not being instrumented, and is told: what was before run() is before every call of
+/// the task, and these before what comes after.
+class SharedTask {
+ public:
+  SharedTask(void (*task)(void*, std::size_t), void* context) : task_(task), context_(context) {}
+
+  Result<void> run(const OrtKernelContext* kernel, std::size_t count) {
+    release(forked_);
+    auto done =
+        to_result(api().KernelContext_ParallelFor(kernel, &SharedTask::call, count, 0, this));
+    acquire(joined_);
+    return done;
+  }
+
+ private:
+  static void call(void* self, std::size_t index) {
+    auto& shared = *static_cast<SharedTask*>(self);
+    acquire(shared.forked_);
+    shared.task_(shared.context_, index);
+    release(shared.joined_);
+  }
+  static void acquire([[maybe_unused]] char& point) {
+#if defined(__SANITIZE_THREAD__)
+    __tsan_acquire(&point);
+#endif
+  }
+  static void release([[maybe_unused]] char& point) {
+#if defined(__SANITIZE_THREAD__)
+    __tsan_release(&point);
+#endif
+  }
+
+  void (*task_)(void*, std::size_t);
+  void* context_;
+  char forked_ = 0, joined_ = 0;
 };
 
 class Call final : public OperatorCall {
@@ -73,7 +120,7 @@ class Call final : public OperatorCall {
  private:
   Result<void> run_parallel(std::size_t count, void (*task)(void*, std::size_t),
                             void* context) override {
-    return to_result(api().KernelContext_ParallelFor(context_, task, count, 0, context));
+    return SharedTask(task, context).run(context_, count);
   }
   OrtKernelContext* context_;
 };
