@@ -31,10 +31,6 @@ struct DiffFlags {
   SessionFlags session;
 };
 
-std::string decibels(double value) {
-  return std::isfinite(value) ? fixed(value, 1) + " dB" : std::string("equal");
-}
-
 std::vector<LayerDifference> worst_first(std::vector<LayerDifference> layers) {
   std::ranges::stable_sort(layers, {}, &LayerDifference::sqnr_db);
   return layers;
@@ -52,7 +48,7 @@ std::string report_text(const std::vector<LayerDifference>& layers, std::size_t 
   const auto sorted = worst_first(layers);
   for (std::size_t i = 0; i < std::min(flags.top, sorted.size()); ++i) {
     const auto& layer = sorted[i];
-    table.add({decibels(layer.sqnr_db), layer.type, layer.name,
+    table.add({format_decibels(layer.sqnr_db), layer.type, layer.name,
                significant(static_cast<double>(layer.range.min)) + " to " +
                    significant(static_cast<double>(layer.range.max)),
                significant(layer.largest_difference)});
@@ -81,13 +77,16 @@ std::string report_json(const std::vector<LayerDifference>& layers, std::size_t 
 Result<void> diff(const DiffFlags& flags, Output& output) {
   SELVAGE_TRY(const auto first_path, model_path(flags.first));
   SELVAGE_TRY(const auto second_path, model_path(flags.second));
+  if (!flags.plot.empty())
+    SELVAGE_RETURN_IF_ERROR(
+        check_output_path(first_path, flags.plot, {second_path, flags.data.path}));
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
   SELVAGE_TRY(const auto runtime, infer::Runtime::create());
   SELVAGE_TRY(const auto model, infer::Model::load(*runtime, first_path, options));
   SELVAGE_TRY(const auto data, flags.data.open(*model, infer::Part::kTest));
   SELVAGE_TRY(const auto samples, compress::calibration_samples(*model, *data, flags.samples));
-  SELVAGE_TRY(const auto first, graph::load_checked(first_path));
-  SELVAGE_TRY(const auto second, graph::load_checked(second_path));
+  SELVAGE_TRY(const auto first, graph::load_whole(first_path));
+  SELVAGE_TRY(const auto second, graph::load_whole(second_path));
   std::optional<Progress> progress;
   SELVAGE_TRY(const auto layers,
               compress::compare_layers(*runtime, first, second, samples,

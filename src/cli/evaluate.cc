@@ -128,10 +128,7 @@ std::string agreement_text(const Report& report, const Style& style) {
   const auto& found = *report.agreement;
   Table table({{""}, {""}});
   table.add({{"agreement with " + report.against, Tone::kDim}, percent(found.agreement)});
-  if (found.sqnr_db)
-    table.add(
-        {{"SQNR", Tone::kDim},
-         std::isfinite(*found.sqnr_db) ? fixed(*found.sqnr_db, 1) + " dB" : std::string("equal")});
+  if (found.sqnr_db) table.add({{"SQNR", Tone::kDim}, format_decibels(*found.sqnr_db)});
   if (found.largest_difference)
     table.add({{"largest difference", Tone::kDim}, significant(*found.largest_difference)});
   return "\n" + table.to_text(style);

@@ -25,7 +25,7 @@ const char* colour_of(double db) {
 
 /// "conv1 (Conv): 23.4 dB".
 std::string describe(const compress::LayerDifference& layer) {
-  return layer.name + " (" + layer.type + "): " + fixed(std::min(layer.sqnr_db, 999.0), 1) + " dB";
+  return layer.name + " (" + layer.type + "): " + format_decibels(layer.sqnr_db);
 }
 
 }  // namespace

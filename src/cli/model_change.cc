@@ -200,7 +200,7 @@ std::string to_text(const ModelChange& change, const Style& style) {
   }
   if (change.agreement)
     add("agreement", "", percent(change.agreement->agreement),
-        change.agreement->sqnr_db ? fixed(*change.agreement->sqnr_db, 1) + " dB" : "");
+        change.agreement->sqnr_db ? format_decibels(*change.agreement->sqnr_db) : "");
   return table.to_text(style);
 }
 
@@ -224,7 +224,8 @@ Result<fs::path> model_path(const fs::path& path) {
   return file;
 }
 
-Result<void> check_output_path(const fs::path& in, const fs::path& out) {
+Result<void> check_output_path(const fs::path& in, const fs::path& out,
+                               std::initializer_list<fs::path> read_besides) {
   std::error_code ignored;
   if (fs::is_directory(out, ignored))
     return fail(ErrorCode::kInvalidArgument,
@@ -232,6 +233,13 @@ Result<void> check_output_path(const fs::path& in, const fs::path& out) {
   if (fs::equivalent(in, out, ignored))
     return fail(ErrorCode::kInvalidArgument,
                 "'" + out.string() + "' is the model itself: name another file to write");
+  for (const auto& path : read_besides)
+    if (fs::equivalent(path, out, ignored))
+      return fail(ErrorCode::kInvalidArgument,
+                  "'" + out.string() + "' is read as well: name another file to write");
+  if (out.has_parent_path() && !fs::is_directory(out.parent_path(), ignored))
+    return fail(ErrorCode::kNotFound, "no folder '" + out.parent_path().string() + "' to write '" +
+                                          out.string() + "' into");
   return {};
 }
 

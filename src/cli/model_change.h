@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <optional>
 #include <string>
 
@@ -51,8 +52,11 @@ void write_json(const ModelChange& change, JsonWriter& json);
 
 /// The file of a model named by itself or by its folder. kNotFound.
 [[nodiscard]] Result<std::filesystem::path> model_path(const std::filesystem::path& path);
-/// kInvalidArgument if writing to `out` would replace `in`, or if `out` is a folder.
-[[nodiscard]] Result<void> check_output_path(const std::filesystem::path& in,
-                                             const std::filesystem::path& out);
+/// Before work that takes minutes: kInvalidArgument if writing to `out` would replace the model
+/// `in` or what is read besides (empty paths count for nothing), or if `out` is a folder; kNotFound
+/// if there is no folder to write it into.
+[[nodiscard]] Result<void> check_output_path(
+    const std::filesystem::path& in, const std::filesystem::path& out,
+    std::initializer_list<std::filesystem::path> read_besides = {});
 
 }  // namespace selvage::cli

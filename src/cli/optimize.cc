@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <limits>
 #include <optional>
 
 #include <CLI/CLI.hpp>
@@ -201,21 +202,11 @@ void print(const OptimizeReport& report, Output& output) {
   output.print(output.json() ? to_json(report) : to_text(report, output.style()));
 }
 
-/// Before the search, which takes minutes, rather than after it.
-Result<void> check_folders(const OptimizeFlags& flags) {
-  for (const fs::path path : {flags.out, flags.report}) {
-    std::error_code ignored;
-    if (path.has_parent_path() && !fs::is_directory(path.parent_path(), ignored))
-      return fail(ErrorCode::kNotFound, "no folder '" + path.parent_path().string() +
-                                            "' to write '" + path.string() + "' into");
-  }
-  return {};
-}
-
 Result<void> optimize(const OptimizeFlags& flags, Output& output) {
   SELVAGE_TRY(const auto path, model_path(flags.model));
-  SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out));
-  SELVAGE_RETURN_IF_ERROR(check_folders(flags));
+  SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out, {flags.data.path}));
+  if (!flags.report.empty())
+    SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.report, {flags.data.path, flags.out}));
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
   SELVAGE_TRY(const auto runtime, infer::Runtime::create());
   SELVAGE_TRY(const auto original, infer::Model::load(*runtime, path, options));
@@ -295,6 +286,7 @@ void add_search_options(CLI::App& app, OptimizeFlags& flags) {
       ->group(kSearch);
   app.add_option("--seed", flags.seed, "Of the choice of samples (0)")
       ->type_name("N")
+      ->check(whole_in_range(0, std::numeric_limits<std::int64_t>::max()))
       ->group(kSearch);
   app.add_option("--work", flags.work,
                  "Where to keep what was found out, for the next search. Otherwise OUT.work, which "

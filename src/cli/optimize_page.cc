@@ -197,12 +197,12 @@ std::string differences_table(const OptimizeReport& report) {
   std::ranges::stable_sort(layers, {}, &compress::LayerDifference::sqnr_db);
   std::string html = "<h2>Error of each layer: " +
                      escape_markup(describe(report.result.candidates[report.layers_of].recipe)) +
-                     "</h2>\n<table><tr><th>value</th><th>operator</th><th>signal to error, dB</th>"
+                     "</h2>\n<table><tr><th>value</th><th>operator</th><th>signal to error</th>"
                      "<th></th></tr>\n";
   for (const auto& layer : layers) {
     const double width = kBarWidth * std::clamp(layer.sqnr_db / kBestDb, 0.0, 1.0);
     html += "<tr>" + cell(layer.name) + cell(layer.type) +
-            cell(std::isfinite(layer.sqnr_db) ? fixed(layer.sqnr_db, 1) : "equal", "n") +
+            cell(format_decibels(layer.sqnr_db), "n") +
             "<td><svg width=\"200\" height=\"10\"><rect width=\"" + fixed(width, 0) +
             "\" height=\"10\" fill=\"#93c5fd\"/></svg></td></tr>\n";
   }

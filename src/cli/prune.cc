@@ -164,7 +164,7 @@ Result<PruneReport> Pruner::prune(graph::Model& model) {
 
 Result<std::vector<compress::Sensitivity>> Pruner::scan(const infer::Model& original,
                                                         const infer::Dataset& data) {
-  SELVAGE_TRY(auto model, graph::load_checked(path_));
+  SELVAGE_TRY(auto model, graph::load_whole(path_));
   SELVAGE_RETURN_IF_ERROR(tidy(model));
   SELVAGE_TRY(const auto channels, analyse(model));
   SELVAGE_TRY(const auto scratch, ScratchFolder::create());
@@ -204,13 +204,16 @@ Result<void> compress_both(const fs::path& path, const PruneFlags& flags, PruneR
 Result<void> prune(const PruneFlags& flags, Output& output) {
   SELVAGE_RETURN_IF_ERROR(flags.check());
   SELVAGE_TRY(const auto path, model_path(flags.model));
-  if (!flags.out.empty()) SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out));
+  if (!flags.out.empty())
+    SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out, {flags.data.path}));
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
   SELVAGE_TRY(const auto runtime, infer::Runtime::create());
-  std::unique_ptr<infer::Model> original;
+  // What the runtime does not run is refused before anything is written.
+  SELVAGE_TRY(auto original, infer::Model::load(*runtime, path, options));
   std::unique_ptr<infer::Dataset> data;
-  if (!flags.data.path.empty()) {
-    SELVAGE_TRY(original, infer::Model::load(*runtime, path, options));
+  if (flags.data.path.empty()) {
+    original.reset();
+  } else {
     SELVAGE_TRY(data, flags.data.open(*original, infer::Part::kTest));
   }
   Pruner pruner(*runtime, path, options, flags, output);
@@ -219,7 +222,7 @@ Result<void> prune(const PruneFlags& flags, Output& output) {
     output.print(output.json() ? to_json(found, flags) : to_text(found, output.style()));
     return {};
   }
-  SELVAGE_TRY(auto model, graph::load_checked(path));
+  SELVAGE_TRY(auto model, graph::load_whole(path));
   SELVAGE_TRY(auto report, pruner.prune(model));
   if (interrupted()) return fail(ErrorCode::kCancelled, "interrupted: nothing was written");
   if (flags.finetune.wanted) {

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <string_view>
 #include <variant>
 
@@ -104,6 +105,8 @@ Result<void> PruneFlags::check() const {
   if (sensitivity && !is_structured()) return refuse("--sensitivity");
   if (sensitivity && data.path.empty())
     return fail(ErrorCode::kInvalidArgument, "--sensitivity evaluates the model: add --data");
+  if (!out.empty() && sensitivity)
+    return fail(ErrorCode::kInvalidArgument, "--sensitivity writes nothing: leave OUT away");
   if (out.empty() && !sensitivity)
     return fail(ErrorCode::kInvalidArgument, "OUT is missing: name the file to write");
   if (finetune.wanted && sensitivity)
@@ -115,19 +118,26 @@ Result<void> PruneFlags::check() const {
     if (!macs.empty()) return refuse("--macs");
     if (!parameters.empty()) return refuse("--params");
     if (!latency.empty()) return refuse("--latency");
+    if (!importance.empty()) return refuse("--importance");
+    if (round_to) return refuse("--round");
   }
+  if (method != "nm" && !pattern.empty()) return refuse("--pattern");
+  if (method != "random" && seed) return refuse("--seed");
+  if (method == "nm" && is_global) return refuse("--global");
   if (method == "nm" && !amount.empty()) return refuse("--amount");
   return {};
 }
 
 Result<compress::PruneWeightsOptions> PruneFlags::weight_options() const {
-  compress::PruneWeightsOptions options{.is_global = is_global, .seed = seed, .excluded = excluded};
+  compress::PruneWeightsOptions options{
+      .is_global = is_global, .seed = seed.value_or(0), .excluded = excluded};
   if (!amount.empty()) {
     SELVAGE_TRY(options.amount, weight_amount(amount));
   }
   if (method == "random") options.criterion = compress::WeightCriterion::kRandom;
   if (method != "nm") return options;
   options.criterion = compress::WeightCriterion::kNOfM;
+  if (pattern.empty()) return options;
   const auto colon = pattern.find(':');
   const auto n = number(pattern.substr(0, colon));
   const auto m = colon == std::string::npos ? std::nullopt : number(pattern.substr(colon + 1));
@@ -180,7 +190,9 @@ void add_prune_options(CLI::App& app, PruneFlags& flags) {
       ->type_name("NORM")
       ->check(one_of({"l1", "l2", "bn", "taylor"}));
   app.add_option("--pattern", flags.pattern, "nm: N:M (2:4)")->type_name("N:M");
-  app.add_option("--seed", flags.seed, "random: as torch.manual_seed (0)")->type_name("N");
+  app.add_option("--seed", flags.seed, "random: as torch.manual_seed (0)")
+      ->type_name("N")
+      ->check(whole_in_range(0, std::numeric_limits<std::int64_t>::max()));
   add_list_option(app, "--exclude", flags.excluded,
                   "Leave these layers alone: names of nodes, or of groups as they are printed")
       ->type_name("NAME,...");

@@ -26,11 +26,10 @@ struct PruneFlags {
   std::string model, out;
   std::string method = "structured";
   std::string amount, macs, parameters, latency;
-  std::string importance = "l2";
-  std::string pattern = "2:4";
+  std::string importance, pattern;
   bool is_global = false;
   std::optional<std::int64_t> round_to;
-  std::uint64_t seed = 0;
+  std::optional<std::uint64_t> seed;
   std::vector<std::string> excluded;
   bool sensitivity = false, compress = false;
   DataFlags data;

@@ -177,7 +177,7 @@ Result<void> quantize(const QuantizeFlags& flags, Output& output) {
   if (flags.training.wanted && (mode != Mode::kStatic || flags.format != "qdq"))
     return fail(ErrorCode::kInvalidArgument, "--train is for --static with --format qdq");
   SELVAGE_TRY(const auto path, model_path(flags.model));
-  SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out));
+  SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out, {flags.data.path}));
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
   SELVAGE_TRY(const auto runtime, infer::Runtime::create());
   SELVAGE_TRY(const auto original, infer::Model::load(*runtime, path, options));
@@ -186,7 +186,7 @@ Result<void> quantize(const QuantizeFlags& flags, Output& output) {
     SELVAGE_TRY(calibration, flags.data.open(*original, infer::Part::kTrain));
     SELVAGE_TRY(test, flags.data.open(*original, infer::Part::kTest));
   }
-  SELVAGE_TRY(auto model, graph::load_checked(path));
+  SELVAGE_TRY(auto model, graph::load_whole(path));
   QuantizeReport report;
   if (!flags.no_passes) {
     SELVAGE_TRY(report.bound, compress::prepare_model(*runtime, model, *original));

@@ -1,6 +1,7 @@
 #include "cli/quantize_options.h"
 
 #include <charconv>
+#include <cmath>
 #include <string_view>
 #include <unordered_map>
 
@@ -18,7 +19,8 @@ template <typename T>
 Result<T> number_of(std::string_view text, std::string_view where) {
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size())
+  if (error != std::errc() || end != text.data() + text.size() ||
+      !std::isfinite(static_cast<double>(value)))
     return fail(ErrorCode::kInvalidArgument,
                 "'" + std::string(text) + "' in " + std::string(where) + " is no number");
   return value;
@@ -32,6 +34,8 @@ Result<void> set_override(compress::TensorOverride& own, std::string_view key,
       return fail(ErrorCode::kInvalidArgument,
                   "'" + std::string(value) + "' in " + where + " is no quantised type");
   } else if (key == "symmetric") {
+    if (value != "yes" && value != "no")
+      return fail(ErrorCode::kInvalidArgument, "symmetric is yes or no in " + where);
     own.symmetry = value == "yes" ? Symmetry::kSymmetric : Symmetry::kAsymmetric;
   } else if (key == "min") {
     SELVAGE_TRY(own.min, number_of<float>(value, where));
@@ -56,7 +60,7 @@ Result<std::unordered_map<std::string, compress::TensorOverride>> parse_override
   for (const auto& word : words) {
     const auto where = "--override " + word;
     const auto equals = word.rfind('=');
-    if (equals == std::string::npos || equals == 0)
+    if (equals == std::string::npos || equals == 0 || equals + 1 == word.size())
       return fail(ErrorCode::kInvalidArgument, where + ": write TENSOR=KEY:VALUE,...");
     auto& own = overrides[word.substr(0, equals)];
     std::string_view rest = std::string_view(word).substr(equals + 1);
@@ -204,6 +208,24 @@ void add_selection_options(CLI::App& app, QuantizeFlags& flags) {
       ->group(kGroup);
 }
 
+/// Options of some ways of quantising are refused by the others rather than ignored.
+void restrict_to_their_ways(CLI::App& app) {
+  const auto refuse = [&](std::initializer_list<const char*> ways,
+                          std::initializer_list<const char*> names) {
+    for (const auto* name : names)
+      for (const auto* way : ways) app.get_option(name)->excludes(way);
+  };
+  refuse({"--dynamic", "--weight-only", "--to"},
+         {"--calibration", "--bins", "--percentile", "--moving-average", "--memory", "--format",
+          "--activations", "--float-bias", "--equalize", "--correct-bias", "--smooth",
+          "--connected", "--override"});
+  refuse({"--weight-only", "--to"},
+         {"--weights", "--per-channel", "--reduce-range", "--full-range"});
+  refuse({"--dynamic", "--to"}, {"--samples", "--symmetric"});
+  for (const auto* name : {"--bits", "--block", "--rounding", "--accuracy-level"})
+    app.get_option(name)->needs("--weight-only");
+}
+
 }  // namespace
 
 DataType quantized_type_named(const std::string& name) {
@@ -282,6 +304,7 @@ void add_quantize_options(CLI::App& app, QuantizeFlags& flags) {
                       "training), which 4 bits need; biases stay in float");
   add_session_options(app, flags.session);
   add_json_option(app);
+  restrict_to_their_ways(app);
 }
 
 }  // namespace selvage::cli

@@ -69,6 +69,11 @@ std::string shortest(double value) {
   return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
 }
 
+std::string format_decibels(double value) {
+  if (std::isfinite(value)) return fixed(value, 1) + " dB";
+  return value > 0 ? "equal" : "not finite";
+}
+
 std::string format_duration(std::chrono::nanoseconds value) {
   const auto ns = static_cast<double>(value.count());
   if (ns < 1e3) return fixed(ns, 0) + " ns";

@@ -16,6 +16,8 @@ namespace selvage::cli {
 [[nodiscard]] std::string significant(double value);
 /// As short as it can be said: "16", "44.1".
 [[nodiscard]] std::string shortest(double value);
+/// "34.3 dB" of signal over error; "equal" without any error, "not finite" where that has no bound.
+[[nodiscard]] std::string format_decibels(double value);
 /// "845 us", "1.43 ms", "2.10 s".
 [[nodiscard]] std::string format_duration(std::chrono::nanoseconds value);
 [[nodiscard]] inline double to_milliseconds(std::chrono::nanoseconds value) {

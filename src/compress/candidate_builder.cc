@@ -130,7 +130,7 @@ Result<graph::Model> CandidateBuilder::State::build_static(const Recipe& recipe)
 }
 
 Result<void> CandidateBuilder::State::analyse_channels() {
-  SELVAGE_TRY(auto model, graph::load_checked(path));
+  SELVAGE_TRY(auto model, graph::load_whole(path));
   // As `selvage prune` does it: batch norms stay, since fine-tuning wants them.
   SELVAGE_RETURN_IF_ERROR(graph::run_passes(
       model, graph::standard_passes(),
@@ -154,7 +154,7 @@ Result<CandidateBuilder> CandidateBuilder::create(infer::Runtime& runtime,
                                                   std::filesystem::path path,
                                                   const infer::Model& original, Samples samples,
                                                   BuilderOptions options) {
-  SELVAGE_TRY(auto model, graph::load_checked(path));
+  SELVAGE_TRY(auto model, graph::load_whole(path));
   SELVAGE_RETURN_IF_ERROR(prepare_model(runtime, model, original));
   return CandidateBuilder(std::make_unique<State>(State{.runtime = runtime,
                                                         .path = std::move(path),

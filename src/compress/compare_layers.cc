@@ -6,6 +6,7 @@
 
 #include <selvage/onnx.pb.h>
 
+#include "compress/differences.h"
 #include "compress/exposed.h"
 #include "compress/graph_writer.h"
 #include "graph/index.h"
@@ -27,16 +28,11 @@ struct Pair {
 
 /// Running sums over samples.
 struct Sums {
-  double signal = 0, noise = 0, largest = 0;
+  Differences differences;
   std::optional<RealRange> range;
 
   void add(std::span<const float> x, std::span<const float> y) {
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const double value = x[i], off = value - static_cast<double>(y[i]);
-      signal += value * value;
-      noise += off * off;
-      largest = std::max(largest, std::abs(off));
-    }
+    differences.add(y, x);
     const auto now = range_of(x);
     if (!now) return;
     if (!range) range = now;
@@ -46,6 +42,7 @@ struct Sums {
   [[nodiscard]] double sqnr_db() const {
     // qdq_loss_debug floors both norms, so that silence has a finite answer.
     constexpr double kFloor = 1e-12;
+    const auto& [signal, noise, largest] = differences;
     if (noise == 0) return std::numeric_limits<double>::infinity();
     return 20 *
            std::log10(std::max(std::sqrt(signal), kFloor) / std::max(std::sqrt(noise), kFloor));
@@ -133,7 +130,7 @@ class Comparison {
         found.push_back({.name = group[k],
                          .type = by_name.at(group[k])->type,
                          .sqnr_db = sums[k].sqnr_db(),
-                         .largest_difference = sums[k].largest,
+                         .largest_difference = sums[k].differences.largest,
                          .range = sums[k].range.value_or(RealRange{})});
     return {};
   }

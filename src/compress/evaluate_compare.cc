@@ -3,6 +3,7 @@
 #include <limits>
 #include <numeric>
 
+#include "compress/differences.h"
 #include "compress/evaluate.h"
 #include "compress/evaluate_runner.h"
 #include "compress/evaluate_tally.h"
@@ -135,30 +136,15 @@ Task task_of_comparison(const infer::Model& model, const infer::Dataset& data, s
   return Task::kTensor;
 }
 
-/// Sums over all elements of what two models say.
-struct Differences {
-  double signal = 0, noise = 0, largest = 0;
+double sqnr_db(const Differences& all) {
+  return all.noise == 0 ? std::numeric_limits<double>::infinity()
+                        : 10 * std::log10(all.signal / all.noise);
+}
 
-  void add(std::span<const float> value, std::span<const float> reference) {
-    for (std::size_t i = 0; i < value.size(); ++i) {
-      const double expected = static_cast<double>(reference[i]);
-      const double difference = static_cast<double>(value[i]) - expected;
-      signal += expected * expected;
-      noise += difference * difference;
-      // A NaN is as far away as anything.
-      largest = std::abs(difference) <= largest ? largest : std::abs(difference);
-    }
-  }
-  [[nodiscard]] double sqnr_db() const {
-    return noise == 0 ? std::numeric_limits<double>::infinity() : 10 * std::log10(signal / noise);
-  }
-  [[nodiscard]] double closeness() const {
-    const double distance = std::sqrt(noise);
-    if (distance == 0) return 1;
-    const double close = 1 - distance / std::sqrt(signal);
-    return close > 0 ? close : 0;
-  }
-};
+double closeness(const Differences& sample) {
+  if (sample.noise == 0) return 1;
+  return std::max(0.0, 1 - std::sqrt(sample.noise) / std::sqrt(sample.signal));
+}
 
 double agree(Task task, std::span<const float> value, std::span<const float> reference,
              float threshold) {
@@ -171,7 +157,7 @@ double agree(Task task, std::span<const float> value, std::span<const float> ref
                : 0;
   Differences own;
   own.add(value, reference);
-  return own.closeness();
+  return closeness(own);
 }
 
 Result<Agreement> compare_predictions(const infer::Model& model, const infer::Model& reference,
@@ -226,7 +212,7 @@ Result<Agreement> compare(const infer::Model& model, const infer::Model& referen
   };
   SELVAGE_RETURN_IF_ERROR(for_each_batch(data, options.samples, batch, options.progress, each));
   result.agreement = ratio(result.agreement, static_cast<double>(result.samples));
-  result.sqnr_db = all.sqnr_db();
+  result.sqnr_db = sqnr_db(all);
   result.largest_difference = all.largest;
   return result;
 }

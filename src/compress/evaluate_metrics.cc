@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "compress/evaluate.h"
@@ -7,15 +9,19 @@ namespace selvage::compress {
 
 std::optional<double> area_under_roc(std::span<const float> scores,
                                      std::span<const std::uint8_t> positive) {
+  // A NaN finds nothing, and has no place in an order.
+  const auto score = [&](std::uint32_t i) {
+    return std::isnan(scores[i]) ? -std::numeric_limits<float>::infinity() : scores[i];
+  };
   std::vector<std::uint32_t> order(scores.size());
   std::iota(order.begin(), order.end(), 0u);
-  std::ranges::sort(order, {}, [&](std::uint32_t i) { return scores[i]; });
+  std::ranges::sort(order, {}, score);
   // Mann and Whitney: the sum of the positives' ranks, ties sharing the mean of theirs.
   double ranks = 0, positives = 0;
   for (std::size_t first = 0; first < order.size();) {
     std::size_t end = first;
     double ties = 0;
-    while (end < order.size() && scores[order[end]] == scores[order[first]])
+    while (end < order.size() && score(order[end]) == score(order[first]))
       ties += positive[order[end++]] ? 1 : 0;
     ranks += ties * (static_cast<double>(first + end + 1) / 2);
     positives += ties;

@@ -1,6 +1,8 @@
 #include "compress/evaluate.h"
 
+#include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -27,6 +29,8 @@ TEST(AreaUnderRoc, TheMannWhitneyStatistic) {
   EXPECT_EQ(area({0.1f, 0.4f, 0.35f, 0.8f}, {0, 0, 1, 1}), 0.75);  // scikit-learn's example.
   EXPECT_EQ(area({5, 5, 5, 5}, {0, 1, 0, 1}), 0.5);
   EXPECT_EQ(area({1, 2}, {1, 1}), std::nullopt);
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(area({kNan, 1, kNan, 2}, {0, 0, 1, 1}), 0.625) << "a NaN finds nothing";
 }
 
 TEST(ClassMetrics, FromAConfusionMatrix) {
@@ -173,6 +177,21 @@ TEST_F(EvaluateTest, AgreementOfTensors) {
   EXPECT_DOUBLE_EQ(found->agreement, (1 + (1 - 4.0 / 5)) / 2);
   EXPECT_DOUBLE_EQ(found->sqnr_db.value(), 10 * std::log10(50.0 / 16));
   EXPECT_EQ(found->largest_difference, 4.0);
+}
+
+TEST_F(EvaluateTest, AgreementWhereNumbersAreNotFinite) {
+  write<float>("x.npy", media::ArrayElement::kFloat32, {2, 2}, {-1, 4, 0, 4});
+  const auto root = model("a", {-1, 2}, "Sqrt"), logarithm = model("b", {-1, 2}, "Log");
+  const auto set = data(*root);
+  const auto equal = compare(*root, *root, *set);  // NaN, 2; 0, 2.
+  ASSERT_TRUE(equal) << equal.error().message;
+  EXPECT_EQ(equal->agreement, 1);
+  EXPECT_EQ(equal->largest_difference, 0.0);
+  const auto found = compare(*logarithm, *root, *set);  // NaN, 1.39; minus infinity, 1.39.
+  ASSERT_TRUE(found);
+  EXPECT_DOUBLE_EQ(found->agreement, std::log(4.0f) / 2.0 / 2);
+  EXPECT_EQ(found->sqnr_db.value(), -std::numeric_limits<double>::infinity());
+  EXPECT_TRUE(std::isinf(found->largest_difference.value()));
 }
 
 TEST_F(EvaluateTest, AgreementOfClasses) {

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json_writer.h"
 #include "base/random.h"
+#include "compress/differences.h"
 #include "compress/evaluate.h"
 #include "compress/optimize_timing.h"
 #include "compress/quantization.h"
@@ -69,27 +70,18 @@ Result<Outputs> outputs_for(infer::Binding& binding, const std::vector<Tensor>& 
 
 /// What the squares of outputs and of their errors add up to.
 struct ErrorSums {
-  std::vector<double> signal, noise;
+  std::vector<Differences> outputs;
 
   void add(const Outputs& found, const Outputs& expected) {
-    signal.resize(expected.size());
-    noise.resize(expected.size());
-    for (std::size_t k = 0; k < expected.size(); ++k) {
-      // Outputs whose shape depends on the values are compared as far as both go.
-      const auto count = std::min(found[k].size(), expected[k].size());
-      for (std::size_t i = 0; i < count; ++i) {
-        const double value = static_cast<double>(expected[k][i]);
-        const double difference = static_cast<double>(found[k][i]) - value;
-        signal[k] += value * value;
-        noise[k] += difference * difference;
-      }
-    }
+    outputs.resize(expected.size());
+    // Outputs whose shape depends on the values are compared as far as both go.
+    for (std::size_t k = 0; k < expected.size(); ++k) outputs[k].add(found[k], expected[k]);
   }
   [[nodiscard]] double mean() const {
     double sum = 0;
-    for (std::size_t k = 0; k < signal.size(); ++k)
-      sum += signal[k] > 0 ? noise[k] / signal[k] : noise[k];
-    return signal.empty() ? 0 : sum / static_cast<double>(signal.size());
+    for (const auto& output : outputs)
+      sum += output.signal > 0 ? output.noise / output.signal : output.noise;
+    return outputs.empty() ? 0 : sum / static_cast<double>(outputs.size());
   }
 };
 

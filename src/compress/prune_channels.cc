@@ -42,8 +42,12 @@ class Scorer {
     for (const auto& group : channels_.groups()) {
       SELVAGE_TRY(auto worth, score(group));
       const auto sum = std::accumulate(worth.begin(), worth.end(), 0.0);
+      if (!std::isfinite(sum))
+        return fail(ErrorCode::kFailedPrecondition,
+                    "the channels of '" + group.name +
+                        "' cannot be ranked: their weights or scores hold NaN or infinity");
       const auto mean = sum / static_cast<double>(worth.size());
-      for (auto& value : worth) value = mean > 0 && std::isfinite(mean) ? value / mean : 0;
+      for (auto& value : worth) value = mean > 0 ? value / mean : 0;
       worths.push_back(std::move(worth));
     }
     return worths;
@@ -343,9 +347,16 @@ Result<RemovalPlan> plan_removal(const graph::Model& model, const Channels& chan
   };
   auto plan = plan_with(options.round_to.value_or(preferred_channel_multiple()));
   const bool is_enough = plan && plan->reached < 1;
-  if (is_enough || options.round_to || preferred_channel_multiple() == kFineChannelMultiple)
-    return plan;
-  return plan_with(kFineChannelMultiple);
+  if (!is_enough && !options.round_to && preferred_channel_multiple() != kFineChannelMultiple)
+    plan = plan_with(kFineChannelMultiple);
+  const auto is_kept = [](const std::vector<bool>& group) {
+    return std::ranges::find(group, true) == group.end();
+  };
+  if (plan && std::ranges::all_of(plan->removal, is_kept))
+    return fail(ErrorCode::kFailedPrecondition,
+                "no channel would be removed: all are excluded, or rounding up to multiples of " +
+                    std::to_string(plan->round_to) + " keeps them (--round, --amount)");
+  return plan;
 }
 
 Result<std::vector<Sensitivity>> scan_sensitivity(

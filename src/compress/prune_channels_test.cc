@@ -1,7 +1,9 @@
 // Which channels are chosen, and how many.
 #include "compress/prune_channels.h"
 
+#include <cstring>
 #include <filesystem>
+#include <limits>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -67,6 +69,21 @@ TEST(PlanRemoval, TakesTheLeastImportantAndRounds) {
   const auto unrounded =
       plan_removal(model, channels, {PruneTargetKind::kRatio, 0.1}, {.round_to = 1});
   EXPECT_THAT(removed(unrounded->removal[0]), ElementsAre(0, 1, 2));
+}
+
+TEST(PlanRemoval, RefusesWhatItCannotRankOrWouldNotChange) {
+  auto model = two_layers(32).build();
+  const auto channels = analyse(model);
+  const auto refusal = [&](const ChannelOptions& options) {
+    const auto plan = plan_removal(model, channels, {PruneTargetKind::kRatio, 0.3}, options);
+    return plan ? std::string("none") : plan.error().message;
+  };
+  EXPECT_THAT(refusal({.round_to = 1024}), HasSubstr("no channel would be removed"));
+  EXPECT_THAT(refusal({.excluded = {"h"}}), HasSubstr("no channel would be removed"));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(model.proto().mutable_graph()->mutable_initializer(0)->mutable_raw_data()->data(),
+              &nan, sizeof nan);
+  EXPECT_THAT(refusal({}), HasSubstr("hold NaN"));
 }
 
 TEST(PlanRemoval, FollowsGivenScores) {

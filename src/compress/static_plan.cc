@@ -204,6 +204,16 @@ class Placer {
   std::unordered_map<std::string, std::size_t> at_;  ///< Of plan_.tensors.
 };
 
+/// Whether the type of an overridden tensor, which may be a weight or an activation where `type`
+/// does not say it, has this value.
+bool holds(std::optional<DataType> type, const StaticOptions& options, std::int32_t value) {
+  const auto is_in = [&](DataType one) {
+    const auto range = quantized_range(one);
+    return value >= range.min && value <= range.max;
+  };
+  return type ? is_in(*type) : is_in(options.activations) || is_in(options.weights);
+}
+
 Result<void> check_options(const StaticOptions& options) {
   const auto refuse = [](std::string what) {
     return fail(ErrorCode::kInvalidArgument, std::move(what));
@@ -231,6 +241,10 @@ Result<void> check_options(const StaticOptions& options) {
       return refuse("the override of '" + name + "' names no quantised type");
     if (own.scale && !(*own.scale > 0 && std::isfinite(*own.scale)))
       return refuse("the override of '" + name + "' has a scale that is not positive");
+    if (own.min.value_or(0) > own.max.value_or(std::numeric_limits<float>::infinity()))
+      return refuse("the override of '" + name + "' has a minimum above its maximum");
+    if (own.zero_point && !holds(own.type, options, *own.zero_point))
+      return refuse("the override of '" + name + "' has a zero point outside of its type");
   }
   return {};
 }

@@ -1,5 +1,6 @@
 #include "graph/external.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -90,6 +91,27 @@ MovedTensors::MovedTensors(MovedTensors&&) noexcept = default;
 
 MovedTensors::~MovedTensors() {
   for (auto& entry : entries_) entry.tensor->Swap(&entry.original);
+}
+
+Result<std::vector<fs::path>> embed_tensors(onnx::ModelProto& model, const fs::path& from,
+                                            std::uint64_t bytes_max) {
+  const auto selected = select(model, {.stored = false, .external = true});
+  std::vector<fs::path> files;
+  std::uint64_t bytes = selected.empty() ? 0 : model.ByteSizeLong();
+  for (const auto* tensor : selected) {
+    SELVAGE_TRY(auto range, resolve_external(*tensor, from));
+    bytes += range.length;
+    if (bytes > bytes_max) return std::vector<fs::path>();
+    if (std::ranges::find(files, range.path) == files.end()) files.push_back(std::move(range.path));
+  }
+  for (auto* tensor : selected) {
+    SELVAGE_TRY(const auto content, TensorData::open(*tensor, from));
+    const auto raw = content.view().bytes;
+    auto whole = without_data(*tensor);
+    whole.set_raw_data(raw.data(), raw.size());
+    tensor->Swap(&whole);
+  }
+  return files;
 }
 
 Result<MovedTensors> MovedTensors::write(onnx::ModelProto& model, const fs::path& from,

@@ -40,4 +40,9 @@ class MovedTensors {
   std::vector<Entry> entries_;
 };
 
+/// Reads external tensors, relative to `from`, into the model; leaves all where they are if the
+/// model would exceed `bytes_max`. Returns the files they lay in.
+[[nodiscard]] Result<std::vector<std::filesystem::path>> embed_tensors(
+    onnx::ModelProto& model, const std::filesystem::path& from, std::uint64_t bytes_max);
+
 }  // namespace selvage::graph

@@ -105,7 +105,13 @@ Model Model::copy() const {
   Model model;
   *model.proto_ = *proto_;
   model.folder_ = folder_;
+  model.embedded_ = embedded_;
   return model;
+}
+
+Result<void> Model::embed() {
+  SELVAGE_TRY(embedded_, embed_tensors(*proto_, folder_, kModelBytesMax));
+  return {};
 }
 
 Result<std::vector<std::byte>> Model::serialise() const {
@@ -120,6 +126,11 @@ Result<std::vector<std::byte>> Model::serialise() const {
 Result<void> Model::save(const fs::path& path, const SaveOptions& options) {
   const auto folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   std::error_code error;
+  for (const auto& file : embedded_)
+    if (fs::equivalent(path, file, error))
+      return fail(ErrorCode::kInvalidArgument, "'" + path.string() +
+                                                   "' holds the weights of the model that was "
+                                                   "read: name another file to write");
   const bool is_elsewhere = !folder_.empty() && !fs::equivalent(folder, folder_, error);
   const bool is_split = options.external_data || proto_->ByteSizeLong() > kModelBytesMax;
   // While this lives, the tensors that go beside the model are out of proto_.

@@ -76,6 +76,11 @@ class Model {
 
   [[nodiscard]] Model copy() const;
 
+  /// Reads external data into the model, so that its bytes are all of it and a runtime needs no
+  /// folder. They stay where they are if the whole would exceed kModelBytesMax. save() then refuses
+  /// to write over the files they lay in. Errors as TensorData::open().
+  [[nodiscard]] Result<void> embed();
+
   /// kOutOfRange above kModelBytesMax: save() can still write such a model.
   [[nodiscard]] Result<std::vector<std::byte>> serialise() const;
 
@@ -85,15 +90,16 @@ class Model {
   /// SaveOptions asks for it, or if some already are external and `path` lies in another folder.
   /// That file is complete before the model that names it appears, and its name changes with its
   /// content (the digest's first 16 digits), so that an interrupted save leaves the old pair
-  /// intact. The model in memory is the same afterwards, except for folder(). kIo,
-  /// kPermissionDenied, kResourceExhausted (disk full); kOutOfRange if it does not fit into one
-  /// file even without them.
+  /// intact. The model in memory is the same afterwards, except for folder(). kInvalidArgument
+  /// for a file that embed() has read; kIo, kPermissionDenied, kResourceExhausted (disk full);
+  /// kOutOfRange if it does not fit into one file even without them.
   [[nodiscard]] Result<void> save(const std::filesystem::path& path,
                                   const SaveOptions& options = {});
 
  private:
   std::unique_ptr<onnx::ModelProto> proto_;
   std::filesystem::path folder_;
+  std::vector<std::filesystem::path> embedded_;  // Files whose tensors embed() has read.
 };
 
 }  // namespace selvage::graph

@@ -246,6 +246,25 @@ TEST_F(ModelFileTest, ExternalDataGoToAFileBesideTheModelAndBack) {
   EXPECT_TRUE(check(*copy));
 }
 
+TEST_F(ModelFileTest, EmbeddedDataNeedNoFile) {
+  auto model = large_model(5000);
+  const auto path = folder_ / "split.onnx";
+  ASSERT_TRUE(model.save(path, {.external_data = true}));
+  auto loaded = Model::load(path);
+  ASSERT_TRUE(loaded);
+  ASSERT_TRUE(loaded->embed()) << loaded->embed().error().message;
+  EXPECT_EQ(loaded->serialise().value(), model.serialise().value());
+  EXPECT_TRUE(check(Model::parse(loaded->serialise().value()).value()));
+  // Not over what the file that was loaded still needs.
+  const auto refused = loaded->copy().save(data_files(folder_)[0]);
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_TRUE(check(*Model::load(path)));
+  ASSERT_TRUE(loaded->save(folder_ / "whole.onnx"));
+  fs::remove(data_files(folder_)[0]);
+  EXPECT_TRUE(check(*Model::load(folder_ / "whole.onnx")));
+  EXPECT_EQ(Model::load(path)->embed().error().code, ErrorCode::kNotFound);
+}
+
 TEST_F(ModelFileTest, AFailedSaveLeavesTheModelInMemoryAsItWas) {
   auto model = large_model(5000);
   const auto before = model.serialise().value();

@@ -110,4 +110,10 @@ Result<Model> load_checked(const std::filesystem::path& path, const LoadOptions&
   return model;
 }
 
+Result<Model> load_whole(const std::filesystem::path& path) {
+  SELVAGE_TRY(Model model, load_checked(path));
+  SELVAGE_RETURN_IF_ERROR(model.embed());
+  return model;
+}
+
 }  // namespace selvage::graph

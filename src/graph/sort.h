@@ -16,9 +16,12 @@ namespace selvage::graph {
 /// moved. Time: n log n.
 bool sort_nodes(Model& model);
 
-/// How commands open a model: load(), sort_nodes(), check(). Errors name the file.
+/// How commands open a model that they only read: load(), sort_nodes(), check(). Errors name the
+/// file.
 [[nodiscard]] Result<Model> load_checked(const std::filesystem::path& path,
                                          const LoadOptions& options = {},
                                          const CheckOptions& limits = {});
+/// How they open one to change or run parts of it: the same, and Model::embed().
+[[nodiscard]] Result<Model> load_whole(const std::filesystem::path& path);
 
 }  // namespace selvage::graph

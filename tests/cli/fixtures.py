@@ -47,6 +47,12 @@ def floats(name, shape, values):
     return content + message(8, name) + message(9, struct.pack(f"<{len(values)}f", *values))
 
 
+def external_floats(name, shape, location):
+    """A tensor whose data are all of a file beside the model."""
+    content = b"".join(number(1, size) for size in shape) + number(2, FLOAT) + message(8, name)
+    return content + message(13, message(1, "location") + message(2, location)) + number(14, 1)
+
+
 def model(nodes, inputs, outputs, initialisers=()):
     """An ONNX file: ModelProto with one graph (onnx.proto's field numbers), opset 13."""
     graph = b"".join(message(1, one) for one in nodes) + message(2, "main")

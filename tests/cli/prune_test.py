@@ -165,11 +165,35 @@ class PruneTest(Case):
                       self.fails(1, "prune", self.write("bad.onnx", b"\x08\x99"), out))
         self.assertFalse(out.exists())
 
+    def test_options_of_another_method_are_refused(self):
+        model, out = self.model(), self.folder / "out.onnx"
+        for arguments in (
+            ("--pattern", "1:4"),
+            ("--seed", "3"),
+            ("--method", "l1", "--round", "8"),
+            ("--method", "l1", "--importance", "l2"),
+            ("--method", "nm", "--global"),
+        ):
+            with self.subTest(arguments):
+                self.assertIn("means nothing to", self.fails(1, "prune", model, out, *arguments))
+        error = self.fails(1, "prune", model, out, "--sensitivity", "--data", self.folder)
+        self.assertIn("writes nothing", error)
+        seed = ("--method", "random", "--seed", "99999999999999999999")
+        self.assertIn("--seed", self.fails(2, "prune", model, out, *seed))
+        self.assertFalse(out.exists())
+
+    def test_what_the_runtime_does_not_run_is_not_written(self):
+        model = self.write("model.onnx", conv_model().replace(b"Relu", b"Rexu"))
+        out = self.folder / "out.onnx"
+        for method in ("l1", "structured"):
+            self.assertIn("Rexu", self.fails(1, "prune", model, out, "--method", method))
+        self.assertFalse(out.exists())
+
     def test_a_full_disk_leaves_what_was_there(self):
         model, out = self.model(), self.folder / "small.onnx"
         out.write_text("what was there")
         error = self.fails(
-            1, "prune", model, out, "--macs", "50%",
+            1, "prune", model, out, "--macs", "50%", "--no-cache",
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512)),
         )  # fmt: skip
         self.assertIn("File too large", error)

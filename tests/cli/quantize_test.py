@@ -6,6 +6,7 @@
 
 import random
 import resource
+import struct
 import sys
 import unittest
 import xml.etree.ElementTree
@@ -14,15 +15,19 @@ import fixtures
 from cli_test import DEPS, Case, run
 
 
-def network():
-    """y [n,4,8,8] = conv(relu(conv(x [n,3,8,8])))."""
+def network(beside=None):
+    """y [n,4,8,8] = conv(relu(conv(x [n,3,8,8]))). The weights go into `beside`, if there is one."""
     numbers = random.Random(1)
 
     def weights(name, shape):
         count = 1
         for size in shape:
             count *= size
-        return fixtures.floats(name, shape, [numbers.gauss(0, 0.3) for _ in range(count)])
+        values = [numbers.gauss(0, 0.3) for _ in range(count)]
+        if beside is None:
+            return fixtures.floats(name, shape, values)
+        beside.append(values)
+        return fixtures.external_floats(name, shape, f"{name}.bin")
 
     return fixtures.model(
         [
@@ -109,6 +114,62 @@ class QuantizeTest(Case):
         self.assertIn("already quantised",
                       self.fails(1, "quantize", self.out, again, "--data", self.data))
         self.assertFalse(again.exists())
+
+    def test_overrides_that_say_nothing_that_can_be(self):
+        for override, message in {
+            "a=min:nan": "no number",
+            "a=min:5,max:1": "minimum above its maximum",
+            "a=scale:0.1,zero-point:999": "outside of its type",
+            "a=symmetric:maybe": "yes or no",
+            "a=": "write TENSOR=KEY:VALUE",
+        }.items():
+            with self.subTest(override):
+                self.assertIn(message, self.fails(1, "quantize", self.model, self.out, "--data",
+                                                  self.data, "--override", override))
+        self.assertFalse(self.out.exists())
+
+    def test_options_of_another_way_are_refused(self):
+        for options, message in {
+            ("--dynamic", "--calibration", "mse"): "--dynamic excludes --calibration",
+            ("--data", self.data, "--bits", "8"): "--bits requires --weight-only",
+            ("--to", "float16", "--per-channel"): "--to excludes --per-channel",
+            ("--weight-only", "--equalize"): "--weight-only excludes --equalize",
+        }.items():
+            with self.subTest(options):
+                self.assertIn(message, self.fails(2, "quantize", self.model, self.out, *options))
+
+    def test_nothing_that_is_read_is_written_over(self):
+        def refuses(message, *arguments):
+            before = self.contents()
+            self.assertIn(message, self.fails(1, *arguments))
+            self.assertEqual(self.contents(), before)
+
+        data = ("--data", self.data)
+        refuses("is read as well", "quantize", self.model, self.data, *data)
+        refuses("no folder", "quantize", self.model, self.folder / "none/small.onnx", *data)
+        self.json_of("quantize", self.model, self.out, *data, "--no-measure")
+        for path in (self.model, self.out, self.data):
+            refuses(": name another file", "diff", self.model, self.out, *data, "--plot", path)
+
+    def contents(self):
+        return {name: (self.folder / name).read_bytes() for name in self.files()}
+
+    def test_weights_beside_the_model(self):
+        """The weights are read from their file, and stay there."""
+        weights = []
+        model = self.write("split/model.onnx", network(beside=weights))
+        for name, values in zip(("w1", "w2"), weights, strict=True):
+            external = self.write(f"split/{name}.bin", struct.pack(f"<{len(values)}f", *values))
+        content = external.read_bytes()
+        for options in (["--data", self.data], ["--to", "float16"]):
+            report = self.json_of("quantize", model, self.out, *options)
+            self.assertGreater(report["after"]["parameters"], 0)
+        whole = self.folder / "whole.onnx"
+        self.json_of("quantize", self.model, whole, "--to", "float16")
+        self.assertEqual(whole.read_bytes(), self.out.read_bytes())
+        self.json_of("diff", model, self.model, "--data", self.data)
+        self.assertIn("holds the weights", self.fails(1, "quantize", model, external, "--to", "float16"))
+        self.assertEqual(external.read_bytes(), content)
 
     def files(self):
         return sorted(path.name for path in self.folder.iterdir() if path.name != "cache")
