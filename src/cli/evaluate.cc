@@ -268,7 +268,7 @@ Action add(CLI::App& app) {
       ->type_name("MODEL");
   app.add_option("--batch", flags->batch, "Samples a run, where the model takes batches (64)")
       ->type_name("N")
-      ->check(in_range(1, 4096));
+      ->check(whole_in_range(1, 4096));
   add_session_options(app, flags->session);
   add_json_option(app);
   return [flags](Output& output) { return evaluate(*flags, output); };

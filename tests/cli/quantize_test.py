@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`selvage quantize` and `selvage diff` as a user runs them.
+"""`selvage quantize`, `selvage diff` and `selvage evaluate` as a user runs them.
 
   tests/cli/quantize_test.py PROGRAM DEPS
 """
@@ -214,6 +214,8 @@ class QuantizeTest(Case):
         self.assertEqual(code, 0, note)
         self.assertIn("layers.svg", note)
         xml.etree.ElementTree.parse(plot)
+        error = self.fails(2, "evaluate", self.model, "--data", self.data, "--batch", "1.5")
+        self.assertIn("not a whole number", error)
         text = self.output_of("diff", self.model, self.out, "--data", self.data, "--top", "1")
         self.assertIn("--top shows more", text)
 
