@@ -84,10 +84,10 @@ std::string format_duration(std::chrono::nanoseconds value) {
 
 std::string format_bytes(std::uint64_t bytes) {
   constexpr std::array kUnits{" KB", " MB", " GB", " TB", " PB", " EB"};
-  if (bytes < 1024) return std::to_string(bytes) + " B";
-  double size = static_cast<double>(bytes) / 1024;
+  if (bytes < 1000) return std::to_string(bytes) + " B";
+  double size = static_cast<double>(bytes) / 1000;
   std::size_t unit = 0;
-  for (; size >= 1000 && unit + 1 < kUnits.size(); ++unit) size /= 1024;
+  for (; size >= 999.5 && unit + 1 < kUnits.size(); ++unit) size /= 1000;
   return fixed(size, size < 100 ? 1 : 0) + kUnits[unit];
 }
 

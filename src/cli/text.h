@@ -23,7 +23,7 @@ namespace selvage::cli {
 [[nodiscard]] inline double to_milliseconds(std::chrono::nanoseconds value) {
   return std::chrono::duration<double, std::milli>(value).count();
 }
-/// "512 B", "4.6 KB", "45.8 MB": steps of 1,024.
+/// "512 B", "4.6 KB", "45.8 MB": steps of 1,000, as sizes are read.
 [[nodiscard]] std::string format_bytes(std::uint64_t bytes);
 /// "1,234,567".
 [[nodiscard]] std::string format_count(std::uint64_t count);

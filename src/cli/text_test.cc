@@ -20,11 +20,12 @@ TEST(Text, Durations) {
 
 TEST(Text, Sizes) {
   EXPECT_EQ(format_bytes(0), "0 B");
-  EXPECT_EQ(format_bytes(1023), "1023 B");
-  EXPECT_EQ(format_bytes(1024), "1.0 KB");
-  EXPECT_EQ(format_bytes(std::uint64_t{1000} << 10), "1.0 MB");
-  EXPECT_EQ(format_bytes(std::uint64_t{458} << 20), "458 MB");
-  EXPECT_EQ(format_bytes(UINT64_MAX), "16.0 EB");
+  EXPECT_EQ(format_bytes(999), "999 B");
+  EXPECT_EQ(format_bytes(1000), "1.0 KB");
+  EXPECT_EQ(format_bytes(999'499), "999 KB");
+  EXPECT_EQ(format_bytes(999'999), "1.0 MB");
+  EXPECT_EQ(format_bytes(458'000'000), "458 MB");
+  EXPECT_EQ(format_bytes(UINT64_MAX), "18.4 EB");
 }
 
 TEST(Text, Numbers) {

@@ -10,7 +10,7 @@ namespace selvage::compress {
 namespace {
 
 constexpr double kRounding = 1e-9;
-constexpr double kMegabyte = 1024.0 * 1024.0;
+constexpr double kMegabyte = 1e6;
 
 /// Three significant digits.
 std::string text_of(double value) {

@@ -55,7 +55,7 @@ TEST(Objection, NamesWhatACandidateMisses) {
   EXPECT_THAT(why(figures(0.88, 0.5, 300)), HasSubstr("quality drops by 0.02"));
   EXPECT_THAT(why(figures(std::nan(""), 0.5, 300)), HasSubstr("quality"));
   EXPECT_THAT(why(figures(0.9, 0.5, 300), {.max_latency_ms = 4}), HasSubstr("5 ms, 4 are allowed"));
-  EXPECT_THAT(why(figures(0.9, 0.5, 3 << 20), {.max_bytes = 2 << 20}), HasSubstr("3 MB, 2"));
+  EXPECT_THAT(why(figures(0.9, 0.5, 3'000'000), {.max_bytes = 2'000'000}), HasSubstr("3 MB, 2"));
   EXPECT_THAT(why(figures(0.9, 1.3, 300)), HasSubstr("slower than the original: 1.3x"));
 }
 
