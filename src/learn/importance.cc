@@ -49,8 +49,11 @@ Result<std::unordered_map<std::string, std::vector<float>>> taylor_importance(
     const infer::Dataset& data, const ImportanceOptions& options) {
   if (!data.takes_batches())
     return fail(ErrorCode::kInvalidArgument,
-                "gradients need a model whose inputs leave the first dimension, the batch, open "
-                "and samples of one shape");
+                "Taylor importance takes batches of samples of one shape, but the model's input '" +
+                    loaded.session().inputs()[0].name + "' has shape " +
+                    selvage::to_string(loaded.session().inputs()[0].shape) +
+                    " or the samples differ in theirs: leave the first dimension open when "
+                    "exporting the model, or rank by weights (--importance l1)");
   SELVAGE_TRY(const auto objective, choose_objective(loaded, model, data, options.loss));
   const auto count = std::min(options.samples, data.size());
   const auto batch_size = std::min(options.batch, count);

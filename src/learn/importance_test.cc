@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "graph/testing.h"
 #include "learn/architecture.h"
 #include "learn/training_graph.h"
 #include "media/array.h"
@@ -69,6 +70,23 @@ TEST_F(ImportanceTest, AnInputThatIsAlwaysZeroIsWorthNothing) {
   ASSERT_TRUE(scores) << scores.error().message;
   const auto& first = scores->at("fc1.weight");  // [200, 4]
   for (std::size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(i % 4 != 3 || first[i] == 0) << i;
+}
+
+TEST_F(ImportanceTest, AClosedBatchIsRefusedWithAWayOut) {
+  const float w[] = {1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1, 0};
+  model_ = graph::testing::ModelBuilder()
+               .input("points", DataType::kFloat32, {1, 4})
+               .initialiser("w", {4, 3}, w)
+               .node("MatMul", {"points", "w"}, {"y"})
+               .output("y", DataType::kFloat32, {1, 3})
+               .build();
+  ASSERT_TRUE(model_.save(folder_ / "model.onnx"));
+  loaded_ = infer::Model::load(*runtime_, folder_ / "model.onnx").value();
+  data_ = infer::Dataset::open(folder_, *loaded_).value();
+  const auto scores = taylor_importance(*runtime_, *loaded_, model_, *data_);
+  ASSERT_FALSE(scores);
+  EXPECT_THAT(scores.error().message, testing::HasSubstr("input 'points' has shape [1,4]"));
+  EXPECT_THAT(scores.error().message, testing::HasSubstr("leave the first dimension open"));
 }
 
 TEST_F(ImportanceTest, CanBeStopped) {
