@@ -80,8 +80,10 @@ Action add(CLI::App& app) {
       ->type_name("AxBx...");
   app.add_option("--classes", flags->classes, "Outputs of the last layer (10)")
       ->type_name("N")
-      ->check(in_range(1, 100'000));
-  app.add_option("--seed", flags->seed, "Decides the initial weights (0)")->type_name("N");
+      ->check(whole_in_range(1, learn::kClassesMax));
+  app.add_option("--seed", flags->seed, "Decides the initial weights (0)")
+      ->type_name("N")
+      ->check(whole_in_range(0, kSeedMax));
   add_json_option(app);
   return [flags](Output& output) { return make(*flags, output); };
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -26,6 +27,9 @@ void add_json_option(CLI::App& app);
 
 /// Accepts a whole number from `min` to `max`.
 [[nodiscard]] CLI::Validator whole_in_range(std::int64_t min, std::int64_t max);
+
+/// The largest `--seed`: what std::int64_t holds.
+inline constexpr std::int64_t kSeedMax = std::numeric_limits<std::int64_t>::max();
 
 /// Accepts one of `words`; the message of a refusal lists them.
 [[nodiscard]] CLI::Validator one_of(std::vector<std::string> words);

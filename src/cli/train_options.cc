@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include "cli/options.h"
+#include "cli/text.h"
 #include "learn/objective.h"
 
 namespace selvage::cli {
@@ -98,7 +99,7 @@ void add_optimizer_flags(CLI::App& app, TrainFlags& flags) {
   app.add_option("--accumulate", flags.accumulate,
                  "Batches whose mean gradient makes one update (1): a larger batch in less memory")
       ->type_name("N")
-      ->check(in_range(1, 4096))
+      ->check(whole_in_range(1, 4096))
       ->group(kGroup);
   app.add_option("--average", flags.average,
                  "Keep a moving average of the parameters with this decay, such as 0.999, and give "
@@ -136,7 +137,7 @@ void add_model_flags(CLI::App& app, TrainFlags& flags) {
   app.add_option("--lora", flags.lora,
                  "Train low-rank adapters of this rank instead of the weights, and merge them")
       ->type_name("RANK")
-      ->check(in_range(0, 1024))
+      ->check(whole_in_range(0, 1024))
       ->group(kGroup);
 }
 
@@ -144,10 +145,11 @@ void add_run_flags(CLI::App& app, TrainFlags& flags) {
   constexpr auto kGroup = "Run";
   app.add_option("--seed", flags.seed, "Decides order, split and augmentation (0)")
       ->type_name("N")
+      ->check(whole_in_range(0, kSeedMax))
       ->group(kGroup);
   app.add_option("--threads", flags.threads, "Threads that compute a step; 0 = one a core")
       ->type_name("N")
-      ->check(in_range(0, 256))
+      ->check(whole_in_range(0, 256))
       ->group(kGroup);
   app.add_option("--memory", flags.memory,
                  "What this process may take, such as 150MB: a run that would need more is refused "
@@ -181,6 +183,9 @@ Result<learn::TrainOptions> TrainFlags::to_options() const {
   options.batch = batch;
   options.learning_rate = rate.value_or(defaults.rate);
   options.optimizer.kind = defaults.kind;
+  if (momentum && defaults.kind != OptimizerKind::kSgd && defaults.kind != OptimizerKind::kRmsProp)
+    return fail(ErrorCode::kInvalidArgument,
+                "--momentum is for --optimizer sgd and rmsprop, but " + optimizer + " trains");
   options.optimizer.momentum = static_cast<float>(momentum.value_or(defaults.momentum));
   options.optimizer.weight_decay = static_cast<float>(weight_decay.value_or(defaults.weight_decay));
   options.optimizer.average_decay = static_cast<float>(average);
@@ -188,6 +193,10 @@ Result<learn::TrainOptions> TrainFlags::to_options() const {
   if (defaults.kind == OptimizerKind::kAdagrad) options.optimizer.epsilon = 1e-10f;
   if (defaults.kind == OptimizerKind::kLion) options.optimizer.beta2 = 0.99f;
   options.schedule.kind = *learn::parse_schedule(schedule);
+  if (warmup && *warmup > static_cast<double>(epochs))
+    return fail(ErrorCode::kInvalidArgument,
+                "--warmup " + shortest(*warmup) + ": the run has only --epochs " +
+                    std::to_string(epochs) + ", so that the rate would never be reached");
   options.schedule.warmup_epochs = warmup.value_or(kWarmupPart * static_cast<double>(epochs));
   SELVAGE_TRY(options.augment, learn::parse_augmentation(augment));
   options.loss = loss;
@@ -212,14 +221,14 @@ void add_train_options(CLI::App& app, TrainFlags& flags) {
   add_data_options(app, flags.data);
   app.add_option("--epochs", flags.epochs, "Times that every sample is seen (10)")
       ->type_name("N")
-      ->check(in_range(1, 1e6));
+      ->check(whole_in_range(1, 1'000'000));
   app.add_option("--batch", flags.batch, "Samples a step (64)")
       ->type_name("N")
-      ->check(in_range(1, 65'536));
+      ->check(whole_in_range(1, 65'536));
   app.add_option("--patience", flags.patience,
                  "Stop after N epochs without a better one; 0 = train them all (the default)")
       ->type_name("N")
-      ->check(in_range(0, 1e6));
+      ->check(whole_in_range(0, 1'000'000));
   add_data_flags(app, flags);
   add_optimizer_flags(app, flags);
   add_model_flags(app, flags);

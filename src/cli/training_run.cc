@@ -79,6 +79,24 @@ Result<learn::TrainOptions> within_memory(learn::TrainOptions options, std::uint
   return options;
 }
 
+/// What the run reads is not written over, and what it writes after hours has a place.
+Result<void> check_places(const TrainFlags& flags, const TrainingInputs& inputs) {
+  const auto checkpoint = flags.checkpoint_path();
+  for (const auto& path : {flags.out, checkpoint})
+    if (inputs.data->reads(path) || (inputs.validation && inputs.validation->reads(path)))
+      return fail(ErrorCode::kInvalidArgument,
+                  "'" + path + "' is one of the data's files: name another OUT");
+  std::error_code ignored;
+  if (fs::is_directory(checkpoint, ignored))
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + checkpoint + "', where the checkpoint goes, is a folder: name another OUT");
+  const auto folder = fs::path(flags.curve).parent_path();
+  if (!folder.empty() && !fs::is_directory(folder, ignored))
+    return fail(ErrorCode::kNotFound,
+                "--curve: no folder '" + folder.string() + "' to draw '" + flags.curve + "' into");
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<infer::Runtime>> training_runtime(const TrainFlags& flags) {
@@ -102,6 +120,7 @@ Result<TrainingInputs> TrainingInputs::open(infer::Runtime& runtime, const Train
     if (!data) return std::unexpected(std::move(data).error().with_context("--validation"));
     inputs.validation = *std::move(data);
   }
+  SELVAGE_RETURN_IF_ERROR(check_places(flags, inputs));
   return inputs;
 }
 

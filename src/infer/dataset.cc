@@ -350,6 +350,14 @@ Result<void> Dataset::check_unchanged() const {
   return {};
 }
 
+bool Dataset::reads(const std::filesystem::path& file) const {
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) return false;
+  return std::ranges::any_of(state_->source->files, [&](const FileStamp& one) {
+    return std::filesystem::equivalent(one.path, file, ignored);
+  });
+}
+
 const crypto::Digest& Dataset::fingerprint() const {
   return state_->fingerprint;
 }

@@ -129,6 +129,8 @@ class Dataset {
                                   std::span<const std::span<std::byte>> tensors) const;
   [[nodiscard]] Result<DecodedSample> decode(std::size_t index) const;
 
+  /// Whether the file is one of the samples' or labels'. False for what does not exist.
+  [[nodiscard]] bool reads(const std::filesystem::path& file) const;
   /// kFailedPrecondition names the first file whose size or time of change is not what it was at
   /// open(). Asks the operating system about every file.
   [[nodiscard]] Result<void> check_unchanged() const;

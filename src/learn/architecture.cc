@@ -223,8 +223,8 @@ Result<void> check_input(const Rule& rule, const ArchitectureOptions& options) {
   std::int64_t elements = 1;
   for (const auto size : shape) {
     if (size < 1 || size > kInputSideMax || size > kInputElementsMax / elements)
-      return refuse("takes sizes from 1 to " + std::to_string(kInputSideMax) + ", together " +
-                    std::to_string(kInputElementsMax) + " elements");
+      return refuse("takes sizes from 1 to " + std::to_string(kInputSideMax) +
+                    ", together at most " + std::to_string(kInputElementsMax) + " elements");
     elements *= size;
   }
   for (std::size_t d = 1; d < shape.size(); ++d)

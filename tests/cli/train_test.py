@@ -147,6 +147,36 @@ class Training(unittest.TestCase):
         self.assertIn("the checkpoint could not be written", error)
         self.assertFalse((self.folder / "out.onnx").exists())
 
+    def test_what_the_run_reads_is_never_written_over(self):
+        for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+            before = digest(self.folder / name)
+            code, _, error = self.train(name)
+            self.assertEqual(code, 1, error)
+            self.assertIn(f"'{name}' is one of the data's files", error)
+            self.assertEqual(digest(self.folder / name), before)
+
+    def test_places_to_write_to_are_checked_before_the_run(self):
+        code, text, error = self.train("out.onnx", "--curve", "none/curve")
+        self.assertEqual((code, text), (1, ""), error)
+        self.assertIn("--curve: no folder 'none'", error)
+        (self.folder / "out.onnx.checkpoint").mkdir()
+        code, text, error = self.train("out.onnx")
+        self.assertEqual((code, text), (1, ""), error)
+        self.assertIn("where the checkpoint goes, is a folder", error)
+
+    def test_settings_that_would_do_nothing_or_something_else(self):
+        def refused(*more):
+            code, text, error = self.train("out.onnx", *more)
+            self.assertIn(code, (1, 2), text)
+            return error
+
+        self.assertIn("not a whole number from 0", refused("--seed", "-1"))
+        self.assertIn("not a whole number from 1", refused("--epochs", "1.5"))
+        self.assertIn("--momentum is for", refused("--momentum", "0.5", "--optimizer", "adam"))
+        self.assertIn("would never be reached", refused("--warmup", "4"))
+        code, _, error = run(self.folder, "new", "mlp", "other.onnx", "--input", 4, "--seed", "-1")
+        self.assertEqual(code, 2, error)
+
     def test_what_does_not_fit_into_memory_is_refused_with_what_would(self):
         code, _, error = self.train("out.onnx", "--memory", "2GB")
         self.assertEqual(code, 0, error)
@@ -212,7 +242,7 @@ class Training(unittest.TestCase):
 
     def test_quantised_models_are_not_trained_and_the_way_out_is_named(self):
         self.assertEqual(self.train("floats.onnx")[0], 0)
-        for how in ([], ["--dynamic"]):
+        for how in ([], ["--dynamic"], ["--weights", "int4"]):
             self.json_of("quantize", "floats.onnx", "start.onnx", "--data", ".", *how)
             code, _, error = self.train("out.onnx")
             self.assertEqual(code, 1, error)
