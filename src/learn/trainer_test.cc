@@ -347,6 +347,47 @@ TEST_F(TrainerTest, AStateThatIsNoNumberDoesNotReplaceTheLastGoodOne) {
   }
 }
 
+/// y = sqrt(a x1 + b x2): training on x2 = 0 pulls a below the half of b, where the root of the
+/// sample that validates, (1, -0.5), is no number. Every loss of training is one.
+TEST_F(TrainerTest, AValidationLossThatIsNoNumberKeepsTheCheckpointBeforeIt) {
+  const float w[] = {1, 1};
+  model_ = graph::testing::ModelBuilder()
+               .input("x", DataType::kFloat32, {-1, 2})
+               .initialiser("w", {2, 1}, w)
+               .node("MatMul", {"x", "w"}, {"a"})
+               .node("Sqrt", {"a"}, {"y"})
+               .output("y", DataType::kFloat32, {-1, 1})
+               .build();
+  ASSERT_TRUE(model_.save(folder_ / "model.onnx"));
+  loaded_ = infer::Model::load(*runtime_, folder_ / "model.onnx").value();
+  const auto open = [&](const std::string& part, std::vector<float> x, std::vector<float> y) {
+    fs::create_directories(folder_ / part);
+    const auto rows = static_cast<std::int64_t>(y.size());
+    write(part + "/x.npy", media::ArrayElement::kFloat32, {rows, 2}, std::as_bytes(std::span(x)));
+    write(part + "/y.npy", media::ArrayElement::kFloat32, {rows, 1}, std::as_bytes(std::span(y)));
+    return infer::Dataset::open(folder_ / part, *loaded_).value();
+  };
+  const auto data = open("learnt", {1, 0, 1, 0}, {0.5f, 0.5f});
+  const auto judge = open("judge", {1, -0.5f}, {0.5f});
+  auto options = with_checkpoint({.epochs = 40, .learning_rate = 0.1});
+  options.optimizer.kind = OptimizerKind::kSgd;
+  options.schedule.kind = ScheduleKind::kConstant;
+  for (int run = 0; run < 2; ++run) {  // The second goes on, and comes to the same end.
+    const auto result = train(*runtime_, *loaded_, model_, {*data, judge.get()}, options);
+    ASSERT_FALSE(result);
+    EXPECT_EQ(result.error().code, ErrorCode::kFailedPrecondition);
+    EXPECT_THAT(result.error().message, HasSubstr("the validation loss is no number after epoch"));
+    EXPECT_THAT(result.error().message, HasSubstr("the last good state is kept in"));
+    const auto kept = load_checkpoint(options.checkpoint).value();
+    ASSERT_TRUE(kept);
+    ASSERT_GT(kept->history.size(), 1u);
+    for (const auto& record : kept->history)
+      EXPECT_TRUE(std::isfinite(record.validation_loss.value()));
+    ASSERT_EQ(kept->best.size(), 1u);
+    EXPECT_GT(kept->best.front().value.view().as<float>()[0], 0.5f);
+  }
+}
+
 TEST_F(TrainerTest, DataThatChangeMeanwhileStopIt) {
   const auto result = run(kShort, {.epoch = [&](const EpochRecord&) { write_points(200); }});
   ASSERT_FALSE(result);
