@@ -147,7 +147,7 @@ class OptimizeTest(Case):
         )  # fmt: skip
         self.assertEqual(code, 1)
         self.assertIn("nothing was written", text)
-        self.assertIn("MB, 0.000", text)
+        self.assertIn("MB, 0.001 are allowed", text)
         self.assertIn("meets the targets", error)
         self.assertFalse(out.exists())
 
