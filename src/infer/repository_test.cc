@@ -548,6 +548,22 @@ TEST_F(RepositoryTest, EveryBatchSizeIsWarmedUp) {
   EXPECT_TRUE(repository_->load("m"));
 }
 
+TEST_F(RepositoryTest, WhatNobodyConfiguredIsWarmedUpAsFarAsItIsMerged) {
+  // More than 40 rows fail: clients may send more than the server itself would merge.
+  auto model = ModelBuilder();
+  model.input("x", DataType::kInt64, {-1, 1})
+      .initialiser("first", {1}, std::array<std::int64_t, 1>{0})
+      .initialiser("zeros", {41}, std::array<std::int64_t, 41>{})
+      .node("Shape", {"x"}, {"shape"})
+      .node("Gather", {"shape", "first"}, {"rows"})
+      .node("Gather", {"zeros", "rows"}, {"zero"})
+      .node("Add", {"x", "zero"}, {"y"})
+      .output("y", DataType::kInt64, {-1, 1});
+  write(folder_ / "m/1/model.onnx", model.bytes());
+  open();
+  EXPECT_EQ(reason("m"), "");
+}
+
 TEST_F(RepositoryTest, PollingTakesUpChangesOnceTheyStandStill) {
   write(folder_ / "m/1/model.onnx", plus(1));
   open({.control = LoadByPolling{std::chrono::hours(1)}});

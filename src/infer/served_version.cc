@@ -219,8 +219,11 @@ Result<std::shared_ptr<const ServedVersion>> load_version(Runtime& runtime, Work
       sequences != nullptr || std::holds_alternative<DynamicBatching>(config.scheduling);
   BatchLimits limits{.rows_max = batches ? *config.max_batch_size : 0};
   if (automatic) limits.rows_max = probe_batching(*runner);
-  // Clients send batches of their own, too.
-  const auto rows_max = std::max<std::int64_t>(limits.rows_max, config.max_batch_size.value_or(0));
+  // Clients send batches of their own, too: as large as somebody configured, which without a
+  // configuration nobody did.
+  const auto rows_max =
+      automatic ? limits.rows_max
+                : std::max<std::int64_t>(limits.rows_max, config.max_batch_size.value_or(0));
   SELVAGE_RETURN_IF_ERROR(warm_up(*runner, config, rows_max, request.folder));
   if (limits.rows_max <= 1) limits.rows_max = 0;
 
