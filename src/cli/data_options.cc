@@ -4,10 +4,14 @@
 
 namespace selvage::cli {
 
-Result<std::unique_ptr<infer::Dataset>> DataFlags::open(const infer::Model& model,
-                                                        infer::Part part) const {
+Result<std::unique_ptr<infer::Dataset>> DataFlags::open(const infer::Model& model, infer::Part part,
+                                                        std::span<const std::string> outs) const {
   auto data = infer::Dataset::open(path, model, {.part = part, .label = label});
-  if (!data) return std::unexpected(std::move(data).error().with_context("--data"));
+  if (!data) return std::unexpected(std::move(data).error().with_context(option));
+  for (const auto& out : outs)
+    if ((*data)->reads(out))
+      return fail(ErrorCode::kInvalidArgument,
+                  "'" + out + "' is one of the files of " + option + ": name another output");
   return data;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "base/result.h"
@@ -17,10 +18,11 @@ namespace selvage::cli {
 struct DataFlags {
   std::string path;
   std::string label;
+  const char* option = "--data";  ///< That names the path; errors do too.
 
-  /// Errors name the path.
-  [[nodiscard]] Result<std::unique_ptr<infer::Dataset>> open(const infer::Model& model,
-                                                             infer::Part part) const;
+  /// kInvalidArgument if one of `outs`, which the command is to write, is one of the data's files.
+  [[nodiscard]] Result<std::unique_ptr<infer::Dataset>> open(
+      const infer::Model& model, infer::Part part, std::span<const std::string> outs = {}) const;
 };
 /// `--data`, required, and `--label`.
 void add_data_options(CLI::App& app, DataFlags& flags);

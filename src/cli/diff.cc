@@ -83,14 +83,15 @@ Result<void> diff(const DiffFlags& flags, Output& output) {
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
   SELVAGE_TRY(const auto runtime, infer::Runtime::create());
   SELVAGE_TRY(const auto model, infer::Model::load(*runtime, first_path, options));
-  SELVAGE_TRY(const auto data, flags.data.open(*model, infer::Part::kTest));
+  SELVAGE_TRY(const auto data,
+              flags.data.open(*model, infer::Part::kTest, std::span(&flags.plot, 1)));
   SELVAGE_TRY(const auto samples, compress::calibration_samples(*model, *data, flags.samples));
   SELVAGE_TRY(const auto first, graph::load_whole(first_path));
   SELVAGE_TRY(const auto second, graph::load_whole(second_path));
   std::optional<Progress> progress;
   SELVAGE_TRY(const auto layers,
               compress::compare_layers(*runtime, first, second, samples,
-                                       {.memory_max = flags.memory_megabytes << 20,
+                                       {.memory_max = flags.memory_megabytes * 1'000'000,
                                         .progress = [&](std::size_t done, std::size_t total) {
                                           if (!progress)
                                             progress.emplace(output, "comparing", total);

@@ -1,5 +1,7 @@
 // `selvage new`: a small network to begin with.
+#include <algorithm>
 #include <charconv>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 
@@ -14,7 +16,7 @@ namespace {
 
 struct NewFlags {
   std::string architecture, out, input;
-  std::int64_t classes = 10;
+  std::optional<std::int64_t> classes;
   std::uint64_t seed = 0;
 };
 
@@ -38,8 +40,15 @@ Result<Shape> parse_shape(std::string_view text) {
 
 Result<void> make(const NewFlags& flags, Output& output) {
   SELVAGE_TRY(const auto shape, parse_shape(flags.input));
-  SELVAGE_TRY(auto model,
-              learn::make_architecture(flags.architecture, {shape, flags.classes, flags.seed}));
+  learn::ArchitectureOptions options{.input = shape, .seed = flags.seed};
+  const auto has_classes =
+      std::ranges::find(learn::architectures(), flags.architecture, &learn::ArchitectureInfo::name)
+          ->has_classes;
+  if (flags.classes && !has_classes)
+    return fail(ErrorCode::kInvalidArgument,
+                "--classes: " + flags.architecture + " gives back what goes in, and has none");
+  if (flags.classes) options.classes = *flags.classes;
+  SELVAGE_TRY(auto model, learn::make_architecture(flags.architecture, options));
   SELVAGE_RETURN_IF_ERROR(model.save(flags.out));
   const auto summary = graph::summarise(model);
   if (!output.json()) {
@@ -49,7 +58,9 @@ Result<void> make(const NewFlags& flags, Output& output) {
   }
   JsonWriter json;
   json.begin_object().field("out", flags.out).field("architecture", flags.architecture);
-  json.list("input", shape).field("classes", flags.classes).field("seed", flags.seed);
+  json.list("input", shape);
+  if (has_classes) json.field("classes", options.classes);
+  json.field("seed", flags.seed);
   json.field("parameters", summary.parameter_count).field("nodes", summary.nodes);
   output.print(json.end_object().text() + "\n");
   return {};

@@ -210,8 +210,9 @@ Result<void> optimize(const OptimizeFlags& flags, Output& output) {
   SELVAGE_TRY(const auto options, flags.session.to_model_options());
   SELVAGE_TRY(const auto runtime, infer::Runtime::create());
   SELVAGE_TRY(const auto original, infer::Model::load(*runtime, path, options));
-  SELVAGE_TRY(const auto calibration, flags.data.open(*original, infer::Part::kTrain));
-  SELVAGE_TRY(const auto evaluation, flags.data.open(*original, infer::Part::kTest));
+  const std::string outs[] = {flags.out, flags.report};
+  SELVAGE_TRY(const auto calibration, flags.data.open(*original, infer::Part::kTrain, outs));
+  SELVAGE_TRY(const auto evaluation, flags.data.open(*original, infer::Part::kTest, outs));
   SELVAGE_TRY(const auto machine,
               make_machine(*runtime, path, *calibration, *evaluation, flags, options));
   OptimizeReport report{.names = {.model = flags.model,

@@ -214,7 +214,10 @@ Result<void> prune(const PruneFlags& flags, Output& output) {
   if (flags.data.path.empty()) {
     original.reset();
   } else {
-    SELVAGE_TRY(data, flags.data.open(*original, infer::Part::kTest));
+    const std::string outs[] = {flags.out, flags.out + ".gz"};
+    SELVAGE_TRY(data, flags.data.open(*original, infer::Part::kTest, outs));
+    // What fine-tuning would read is not written over either.
+    SELVAGE_RETURN_IF_ERROR(flags.data.open(*original, infer::Part::kTrain, outs));
   }
   Pruner pruner(*runtime, path, options, flags, output);
   if (flags.sensitivity) {

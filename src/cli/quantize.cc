@@ -66,7 +66,7 @@ Result<void> quantize_statically(infer::Runtime& runtime, const std::filesystem:
       .bins = flags.bins,
       .percentile = flags.percentile,
       .type = options.activations,
-      .memory_max = flags.memory_megabytes << 20,
+      .memory_max = flags.memory_megabytes * 1'000'000,
       .progress = [&](std::size_t done, std::size_t total) {
         if (!progress) progress.emplace(output, "calibrating", total);
         progress->set(done);
@@ -183,8 +183,9 @@ Result<void> quantize(const QuantizeFlags& flags, Output& output) {
   SELVAGE_TRY(const auto original, infer::Model::load(*runtime, path, options));
   std::unique_ptr<infer::Dataset> calibration, test;
   if (!flags.data.path.empty()) {
-    SELVAGE_TRY(calibration, flags.data.open(*original, infer::Part::kTrain));
-    SELVAGE_TRY(test, flags.data.open(*original, infer::Part::kTest));
+    const auto outs = std::span(&flags.out, 1);
+    SELVAGE_TRY(calibration, flags.data.open(*original, infer::Part::kTrain, outs));
+    SELVAGE_TRY(test, flags.data.open(*original, infer::Part::kTest, outs));
   }
   SELVAGE_TRY(auto model, graph::load_whole(path));
   QuantizeReport report;

@@ -1,5 +1,6 @@
 #include "cli/retrain.h"
 
+#include <span>
 #include <system_error>
 
 #include <CLI/CLI.hpp>
@@ -36,7 +37,7 @@ TrainFlags train_flags(const RetrainTask& task, const RetrainFlags& flags) {
 
 /// The changed model as the runtime and the trainer see it, with the card of the original.
 Result<TrainingInputs> open_changed(infer::Runtime& runtime, const graph::Model& changed,
-                                    const RetrainTask& task) {
+                                    const RetrainTask& task, std::span<const std::string> outs) {
   TrainingInputs inputs;
   inputs.path = task.original.string();
   inputs.model = changed.copy();
@@ -46,7 +47,7 @@ Result<TrainingInputs> open_changed(infer::Runtime& runtime, const graph::Model&
   SELVAGE_TRY(
       inputs.loaded,
       infer::Model::load(runtime, file, {.session = {.threads = 1}, .card_beside = task.original}));
-  SELVAGE_TRY(inputs.data, task.data.open(*inputs.loaded, infer::Part::kTrain));
+  SELVAGE_TRY(inputs.data, task.data.open(*inputs.loaded, infer::Part::kTrain, outs));
   return inputs;
 }
 
@@ -83,7 +84,7 @@ Result<learn::TrainResult> retrain(infer::Runtime& runtime, const graph::Model& 
                                    Output& output) {
   const auto train = train_flags(task, flags);
   SELVAGE_TRY(const auto options, train.to_options());
-  SELVAGE_TRY(const auto inputs, open_changed(runtime, changed, task));
+  SELVAGE_TRY(const auto inputs, open_changed(runtime, changed, task, train.outs()));
   learn::Distillation distillation;
   learn::TeacherOutputs teacher;
   const bool has_classes = inputs.data->target_kind() == infer::TargetKind::kClass;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
@@ -43,14 +44,16 @@ std::vector<std::string> optimizer_words() {
 
 void add_data_flags(CLI::App& app, TrainFlags& flags) {
   constexpr auto kGroup = "Data";
-  app.add_option("--validation", flags.validation,
-                 "Data that only judge each epoch; otherwise a part of --data does")
-      ->type_name("PATH")
-      ->group(kGroup);
+  auto* const validation =
+      app.add_option("--validation", flags.validation,
+                     "Data that only judge each epoch; otherwise a part of --data does")
+          ->type_name("PATH")
+          ->group(kGroup);
   app.add_option("--validation-split", flags.validation_split,
                  "That part (0.1); 0 keeps the last epoch instead of the best")
       ->type_name("PART")
       ->check(in_range(0, 0.9))
+      ->excludes(validation)
       ->group(kGroup);
   app.add_option("--augment", flags.augment,
                  "Random changes to the samples: flip,crop=0.8,shift=2,colour=0.2,noise=0.05,"
@@ -214,6 +217,18 @@ Result<learn::TrainOptions> TrainFlags::to_options() const {
   options.checkpoint = checkpoint_path();
   options.checkpoint_seconds = checkpoint_seconds;
   return options;
+}
+
+std::string TrainFlags::curve_path(const char* extension) const {
+  std::filesystem::path path(curve);
+  if (path.extension() == ".svg" || path.extension() == ".csv") path.replace_extension();
+  return path.string() + extension;
+}
+
+std::vector<std::string> TrainFlags::outs() const {
+  std::vector<std::string> paths{out, checkpoint_path()};
+  if (!curve.empty()) paths.insert(paths.end(), {curve_path(".svg"), curve_path(".csv")});
+  return paths;
 }
 
 void add_train_options(CLI::App& app, TrainFlags& flags) {

@@ -48,6 +48,10 @@ struct TrainFlags {
 
   /// Beside the output: "out.onnx.checkpoint".
   [[nodiscard]] std::string checkpoint_path() const { return out + ".checkpoint"; }
+  /// Of the curve's two files, whichever of the two `curve` names, or neither.
+  [[nodiscard]] std::string curve_path(const char* extension) const;
+  /// All that the run writes.
+  [[nodiscard]] std::vector<std::string> outs() const;
   /// kInvalidArgument for an augmentation that is none.
   [[nodiscard]] Result<learn::TrainOptions> to_options() const;
 };

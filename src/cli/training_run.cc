@@ -79,13 +79,9 @@ Result<learn::TrainOptions> within_memory(learn::TrainOptions options, std::uint
   return options;
 }
 
-/// What the run reads is not written over, and what it writes after hours has a place.
-Result<void> check_places(const TrainFlags& flags, const TrainingInputs& inputs) {
+/// What is written after hours has a place.
+Result<void> check_places(const TrainFlags& flags) {
   const auto checkpoint = flags.checkpoint_path();
-  for (const auto& path : {flags.out, checkpoint})
-    if (inputs.data->reads(path) || (inputs.validation && inputs.validation->reads(path)))
-      return fail(ErrorCode::kInvalidArgument,
-                  "'" + path + "' is one of the data's files: name another OUT");
   std::error_code ignored;
   if (fs::is_directory(checkpoint, ignored))
     return fail(ErrorCode::kInvalidArgument,
@@ -108,19 +104,18 @@ Result<TrainingInputs> TrainingInputs::open(infer::Runtime& runtime, const Train
   TrainingInputs inputs;
   SELVAGE_TRY(const auto path, model_path(flags.model));
   SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out));
+  SELVAGE_RETURN_IF_ERROR(check_places(flags));
   inputs.path = path.string();
   SELVAGE_TRY(inputs.loaded, infer::Model::load(runtime, path, {.session = {.threads = 1}}));
   SELVAGE_TRY(inputs.model, graph::Model::load(path));
   if (auto checked = graph::check(inputs.model); !checked)
     return std::unexpected(std::move(checked).error().with_context(path.string()));
-  SELVAGE_TRY(inputs.data, flags.data.open(*inputs.loaded, infer::Part::kTrain));
+  const auto outs = flags.outs();
+  SELVAGE_TRY(inputs.data, flags.data.open(*inputs.loaded, infer::Part::kTrain, outs));
   if (!flags.validation.empty()) {
-    auto data = infer::Dataset::open(flags.validation, *inputs.loaded,
-                                     {.part = infer::Part::kTest, .label = flags.data.label});
-    if (!data) return std::unexpected(std::move(data).error().with_context("--validation"));
-    inputs.validation = *std::move(data);
+    const DataFlags validation{flags.validation, flags.data.label, "--validation"};
+    SELVAGE_TRY(inputs.validation, validation.open(*inputs.loaded, infer::Part::kTest, outs));
   }
-  SELVAGE_RETURN_IF_ERROR(check_places(flags, inputs));
   return inputs;
 }
 
@@ -171,8 +166,9 @@ Result<void> save_training(const TrainFlags& flags, const std::string& model_pat
   if (!remark.empty()) output.note(remark);
   if (!flags.curve.empty()) {
     SELVAGE_RETURN_IF_ERROR(
-        write_atomically(flags.curve + ".svg", plot_training(title, result.history)));
-    SELVAGE_RETURN_IF_ERROR(write_atomically(flags.curve + ".csv", training_csv(result.history)));
+        write_atomically(flags.curve_path(".svg"), plot_training(title, result.history)));
+    SELVAGE_RETURN_IF_ERROR(
+        write_atomically(flags.curve_path(".csv"), training_csv(result.history)));
   }
   std::error_code ignored;
   fs::remove(flags.checkpoint_path(), ignored);

@@ -206,7 +206,7 @@ constexpr std::array kRules{
          4},
     Rule{{"cnn1d", "Three convolutions over time, for signals", "CxL"}, cnn1d, 2, 8},
     Rule{{"gru", "A recurrent layer of 64 over a sequence's steps", "TxF"}, gru, 2, 1},
-    Rule{{"autoencoder", "Through a narrow middle back to its input, for anomalies", "any"},
+    Rule{{"autoencoder", "Through a narrow middle back to its input, for anomalies", "any", false},
          autoencoder,
          0,
          1}};

@@ -16,6 +16,7 @@ struct ArchitectureInfo {
   std::string_view name;
   std::string_view summary;  ///< Half a line.
   std::string_view input;    ///< What its input's dimensions are: "CxHxW", "CxL", ...
+  bool has_classes = true;   ///< Or it gives back its input, whatever `classes` says.
 };
 /// What make_architecture() knows, in the order in which help lists them.
 [[nodiscard]] std::span<const ArchitectureInfo> architectures();
@@ -26,7 +27,7 @@ inline constexpr std::int64_t kClassesMax = 100'000;
 
 struct ArchitectureOptions {
   Shape input;                ///< Of one sample: {1, 28, 28}.
-  std::int64_t classes = 10;  ///< Outputs of the last layer; an autoencoder has its input's.
+  std::int64_t classes = 10;  ///< Outputs of the last layer.
   std::uint64_t seed = 0;     ///< Equal seeds give equal bytes on every machine.
 };
 

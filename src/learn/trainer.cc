@@ -155,8 +155,7 @@ LossTerm Run::objective_term() const {
   return {.kind = objective_.loss,
           .output = objective_.output,
           .target = kTarget,
-          .label_smoothing =
-              objective_.loss == LossKind::kCrossEntropy ? options_.label_smoothing : 0.0f};
+          .label_smoothing = options_.label_smoothing};
 }
 
 TrainingGraphOptions Run::graph_options() const {
@@ -190,6 +189,8 @@ Result<void> Run::prepare() {
     return invalid(
         "the model has inputs that the data do not fill (state or constants of its card)");
   SELVAGE_TRY(objective_, choose_objective(loaded_, model_, train, options_.loss));
+  if (options_.label_smoothing > 0 && objective_.loss != LossKind::kCrossEntropy)
+    return invalid("label smoothing is for cross-entropy, which does not fit these labels");
   if (train.inputs()[0].type != DataType::kFloat32 &&
       (options_.augment.changes_samples() || options_.augment.mixup > 0))
     return invalid("augmentation needs a float32 input");

@@ -152,8 +152,16 @@ class Training(unittest.TestCase):
             before = digest(self.folder / name)
             code, _, error = self.train(name)
             self.assertEqual(code, 1, error)
-            self.assertIn(f"'{name}' is one of the data's files", error)
+            self.assertIn(f"'{name}' is one of the files of --data", error)
             self.assertEqual(digest(self.folder / name), before)
+        self.assertEqual(self.train("dense.onnx")[0], 0)
+        for command in (["prune"], ["prune", "--finetune"], ["quantize"], ["optimize"]):
+            with self.subTest(command):
+                code, _, error = run(self.folder, command[0], "dense.onnx", name, "--data", ".",
+                                     *command[1:])
+                self.assertEqual(code, 1, error)
+                self.assertIn(f"'{name}' is one of the files of --data", error)
+                self.assertEqual(digest(self.folder / name), before)
 
     def test_places_to_write_to_are_checked_before_the_run(self):
         code, text, error = self.train("out.onnx", "--curve", "none/curve")
@@ -163,6 +171,14 @@ class Training(unittest.TestCase):
         code, text, error = self.train("out.onnx")
         self.assertEqual((code, text), (1, ""), error)
         self.assertIn("where the checkpoint goes, is a folder", error)
+
+    def test_a_curve_may_be_named_by_either_of_its_files(self):
+        for name in ("curve.svg", "curve.csv", "curve"):
+            code, _, error = self.train("out.onnx", "--curve", name)
+            self.assertEqual(code, 0, error)
+            for file in ("curve.svg", "curve.csv"):
+                (self.folder / file).unlink()
+        self.assertEqual(list(self.folder.glob("*.svg.*")), [])
 
     def test_settings_that_would_do_nothing_or_something_else(self):
         def refused(*more):
@@ -174,8 +190,20 @@ class Training(unittest.TestCase):
         self.assertIn("not a whole number from 1", refused("--epochs", "1.5"))
         self.assertIn("--momentum is for", refused("--momentum", "0.5", "--optimizer", "adam"))
         self.assertIn("would never be reached", refused("--warmup", "4"))
+        self.assertIn("excludes", refused("--validation", ".", "--validation-split", "0.2"))
         code, _, error = run(self.folder, "new", "mlp", "other.onnx", "--input", 4, "--seed", "-1")
         self.assertEqual(code, 2, error)
+        code, _, error = run(self.folder, "new", "autoencoder", "around.onnx", "--input", 3,
+                             "--classes", 4)
+        self.assertEqual(code, 1)
+        self.assertIn("--classes: autoencoder", error)
+        code, _, error = run(self.folder, "new", "autoencoder", "around.onnx", "--input", 3)
+        self.assertEqual(code, 0, error)
+        (self.folder / "rows.csv").write_text("a,b,c\n" + "0.1,0.2,0.3\n" * 20)
+        code, _, error = run(self.folder, "train", "around.onnx", "out.onnx", "--data", "rows.csv",
+                             "--epochs", 1, "--label-smoothing", 0.1)
+        self.assertEqual(code, 1, error)
+        self.assertIn("label smoothing is for cross-entropy", error)
 
     def test_what_does_not_fit_into_memory_is_refused_with_what_would(self):
         code, _, error = self.train("out.onnx", "--memory", "2GB")
