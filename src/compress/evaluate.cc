@@ -1,11 +1,10 @@
 #include "compress/evaluate.h"
 
-#include <algorithm>
-#include <cmath>
 #include <memory>
 
 #include "compress/evaluate_runner.h"
 #include "compress/evaluate_tally.h"
+#include "graph/values.h"
 
 namespace selvage::compress {
 
@@ -48,7 +47,7 @@ Result<Evaluation> evaluate(const infer::Model& model, const infer::Dataset& dat
     }
     for (std::size_t k = 0; k < indices.size(); ++k) {
       const auto answer = output.subspan(k * width, width);
-      if (!std::ranges::all_of(answer, [](float value) { return std::isfinite(value); }))
+      if (!graph::all_finite(answer))
         return fail(ErrorCode::kInvalidArgument,
                     data.place(indices[k]) + ": the model's output is not finite");
       const auto given = result.task == Task::kReconstruction
@@ -84,7 +83,7 @@ Result<ModelOutputs> collect_outputs(const infer::Model& model, const infer::Dat
     if (outputs.values.size() + found.size() > kScoresMax)
       return fail(ErrorCode::kOutOfRange,
                   "the model's outputs are more than " + std::to_string(kScoresMax) + " numbers");
-    if (!std::ranges::all_of(found, [](float value) { return std::isfinite(value); }))
+    if (!graph::all_finite(found))
       return fail(ErrorCode::kInvalidArgument,
                   data.place(indices.front()) + ": the model's output is not finite");
     outputs.values.insert(outputs.values.end(), found.begin(), found.end());

@@ -1,7 +1,6 @@
 #include "compress/open_weights.h"
 
 #include <algorithm>
-#include <cmath>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -69,7 +68,7 @@ Result<std::vector<OpenWeight>> find_open(const graph::Model& model, const Index
     if (zeros == Index::kNone) continue;
     const auto& tensor = graph.initializer(weight);
     SELVAGE_TRY(const auto values, graph::read_floats(tensor, model.folder()));
-    if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); }))
+    if (!graph::all_finite(values))
       return fail(ErrorCode::kInvalidArgument,
                   "weight '" + tensor.name() + "' holds what is no number: it cannot be quantised");
     SELVAGE_TRY(auto parameters, parameters_of(model, index, node));

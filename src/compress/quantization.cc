@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "compress/counting.h"
+#include "graph/values.h"
 
 namespace selvage::compress {
 namespace {
@@ -186,8 +187,7 @@ Result<std::vector<QuantizationParameters>> weight_parameters(std::span<const fl
   if (format.axis && *format.axis >= shape.size())
     return fail(ErrorCode::kInvalidArgument,
                 "shape " + to_string(shape) + " has no axis " + std::to_string(*format.axis));
-  if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); }))
-    return fail(ErrorCode::kInvalidArgument, "holds NaN or infinity");
+  if (!graph::all_finite(values)) return fail(ErrorCode::kInvalidArgument, "holds NaN or infinity");
   const auto channels = channels_of(shape, format.axis);
   const auto range = quantized_range(format.type, format.symmetry, format.width);
   std::vector<QuantizationParameters> parameters(channels.count);

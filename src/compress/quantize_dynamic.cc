@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <map>
 #include <unordered_set>
 
@@ -47,10 +46,6 @@ std::vector<float> transposed(std::span<const float> values, std::size_t count, 
   return result;
 }
 
-bool is_finite(std::span<const float> values) {
-  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
-}
-
 /// Rewrites one graph; subgraphs are graphs of their own.
 class GraphQuantizer {
  public:
@@ -71,7 +66,7 @@ class GraphQuantizer {
     const int count = graph_.node_size();
     std::vector<bool> replaced(static_cast<std::size_t>(count));
     for (int i = 0; i < count; ++i) {
-      const auto node = graph_.node(i);
+      const auto& node = graph_.node(i);
       if (!selector_.takes(node, i)) {
         note_kept(node, i, selector_.reason(node, i));
         continue;
@@ -139,7 +134,7 @@ class GraphQuantizer {
 
   struct Stored {
     std::string name;
-    std::vector<float> values;
+    graph::Floats values;
     Shape shape;
   };
   /// The values of a constant weight of `rank` dimensions (0: any), or why it cannot be taken.
@@ -154,9 +149,9 @@ class GraphQuantizer {
     if (rank != 0 && tensor->dims_size() != rank) return "its weight has another rank";
     stored.name = name;
     stored.shape = graph::shape_of(*tensor);
-    SELVAGE_TRY(stored.values, graph::read_floats(*tensor, folder_));
-    if (stored.values.empty()) return "its weight is empty";
-    if (!is_finite(stored.values)) return "its weight holds NaN or infinity";
+    SELVAGE_TRY(stored.values, graph::Floats::view(*tensor, folder_));
+    if (std::span<const float>(stored.values).empty()) return "its weight is empty";
+    if (!graph::all_finite(stored.values)) return "its weight holds NaN or infinity";
     return "";
   }
 
@@ -251,8 +246,8 @@ class GraphQuantizer {
     SELVAGE_TRY(auto obstacle, read_weight(input_of(node, 1), 2, b));
     if (!obstacle.empty()) return obstacle;
     if (graph::int_attribute(node, "transB", 0) != 0) {
-      b.values = transposed(b.values, 1, static_cast<std::size_t>(b.shape[0]),
-                            static_cast<std::size_t>(b.shape[1]));
+      b.values = graph::Floats(transposed(b.values, 1, static_cast<std::size_t>(b.shape[0]),
+                                          static_cast<std::size_t>(b.shape[1])));
       std::swap(b.shape[0], b.shape[1]);
     }
     const float alpha = graph::float_attribute(node, "alpha", 1);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <unordered_map>
 
 #include <selvage/onnx.pb.h>
@@ -168,7 +167,7 @@ class WeightQuantizer {
   [[nodiscard]] Result<void> quantize(const Product& product, std::span<const double> gram) {
     const auto& stored = graph_.initializer(index_.constant(product.weight));
     SELVAGE_TRY(auto matrix, graph::read_floats(stored, model_.folder()));
-    if (!std::ranges::all_of(matrix, [](float value) { return std::isfinite(value); })) {
+    if (!graph::all_finite(matrix)) {
       const auto& node = graph_.node(product.node);
       report_.kept.push_back(
           {node_label(node, product.node), node.op_type(), "its weight holds NaN or infinity"});

@@ -1,8 +1,5 @@
 #include "compress/static_facts.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include <selvage/onnx.pb.h>
 
 #include "graph/values.h"
@@ -59,9 +56,8 @@ std::string StaticFacts::obstacle(const std::string& name) {
 bool StaticFacts::is_finite(const std::string& name) {
   const auto [at, is_new] = finite_.emplace(name, false);
   if (!is_new) return at->second;
-  const auto values = graph::read_floats(*constant(name), model_.folder());
-  at->second =
-      values && std::ranges::all_of(*values, [](float value) { return std::isfinite(value); });
+  const auto values = graph::Floats::view(*constant(name), model_.folder());
+  at->second = values && graph::all_finite(*values);
   return at->second;
 }
 

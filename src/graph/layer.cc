@@ -9,13 +9,6 @@
 #include "graph/values.h"
 
 namespace selvage::graph {
-namespace {
-
-bool is_finite(std::span<const float> values) {
-  return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
-}
-
-}  // namespace
 
 LayerEditor::LayerEditor(Model& model)
     : model_(model), graph_(*model.proto().mutable_graph()), index_(graph_) {}
@@ -96,7 +89,7 @@ std::string LayerEditor::fresh_tensor(const std::string& stem, DataType type, co
 bool LayerEditor::store(const Layer& layer, const std::vector<float>& weights,
                         const std::vector<double>& bias) {
   const std::vector<float> shifts(bias.begin(), bias.end());
-  if (!is_finite(weights) || !is_finite(shifts)) return false;
+  if (!all_finite(weights) || !all_finite(shifts)) return false;
   auto& node = *graph_.mutable_node(layer.node);
   const auto type = type_of(graph_.initializer(layer.weight));
   const auto shape = shape_of(graph_.initializer(layer.weight));
@@ -146,7 +139,7 @@ std::optional<Arithmetic> LayerEditor::arithmetic_at(int at) const {
     return std::nullopt;
   for (const int constant : {1, 0}) {
     const auto values = floats(node.input(constant));
-    if (!values || values->empty() || !is_finite(*values)) continue;
+    if (!values || values->empty() || !all_finite(*values)) continue;
     if (is_div && constant == 0) return std::nullopt;
     Arithmetic found{.value = node.input(1 - constant),
                      .shape = shape_of(graph_.initializer(index_.constant(node.input(constant)))),

@@ -1,8 +1,10 @@
 #include "graph/values.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 
 #include <selvage/onnx.pb.h>
@@ -136,6 +138,29 @@ Result<std::vector<float>> read_floats(const onnx::TensorProto& tensor,
       return numbers;
     }
   }
+}
+
+Result<Floats> Floats::view(const onnx::TensorProto& tensor, const std::filesystem::path& folder) {
+  if (type_of(tensor) != DataType::kFloat32) {
+    SELVAGE_TRY(auto values, read_floats(tensor, folder));
+    return Floats(std::move(values));
+  }
+  Floats floats;
+  SELVAGE_TRY(floats.data_, TensorData::open(tensor, folder));
+  const auto& view = floats.data_.view();
+  // External data may begin anywhere in their file.
+  if (reinterpret_cast<std::uintptr_t>(view.bytes.data()) % alignof(float) != 0)
+    return Floats(convert<float, float>(view.bytes, std::identity()));
+  floats.span_ = view.as<float>();
+  return floats;
+}
+
+bool all_finite(std::span<const float> values) {
+  // Without a branch, so that compilers vectorise it.
+  std::int32_t largest = 0;
+  for (const float value : values)
+    largest = std::max(largest, std::bit_cast<std::int32_t>(std::abs(value)));
+  return largest < std::bit_cast<std::int32_t>(std::numeric_limits<float>::infinity());
 }
 
 Result<std::vector<std::int64_t>> read_integers(const onnx::TensorProto& tensor,

@@ -8,10 +8,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
 #include "base/tensor.h"
+#include "graph/tensor.h"
 
 namespace selvage::onnx {
 class GraphProto;
@@ -31,6 +33,33 @@ namespace selvage::graph {
 /// data. kInvalidArgument for other types; otherwise as TensorData::open().
 [[nodiscard]] Result<std::vector<float>> read_floats(const onnx::TensorProto& tensor,
                                                      const std::filesystem::path& folder);
+/// The same where they lie, if that is as float32; what is kept otherwise is converted. Valid as
+/// long as this object and the tensor, unchanged.
+class Floats {
+ public:
+  Floats() = default;
+  explicit Floats(std::vector<float> values) : converted_(std::move(values)), span_(converted_) {}
+  /// Errors as read_floats().
+  [[nodiscard]] static Result<Floats> view(const onnx::TensorProto& tensor,
+                                           const std::filesystem::path& folder);
+  Floats(const Floats&) = delete;
+  Floats& operator=(const Floats&) = delete;
+  Floats(Floats&&) = default;  // A vector's elements stay where they are.
+  Floats& operator=(Floats&&) = default;
+  ~Floats() = default;
+
+  // NOLINTNEXTLINE(google-explicit-constructor): stands for the numbers.
+  operator std::span<const float>() const { return span_; }
+
+ private:
+  TensorData data_;
+  std::vector<float> converted_;
+  std::span<const float> span_;
+};
+
+/// Whether none is NaN or infinite.
+[[nodiscard]] bool all_finite(std::span<const float> values);
+
 /// The elements of an integer or boolean tensor, of at most `elements_max`: for shapes, axes and
 /// sizes. kInvalidArgument for other types, kOutOfRange above the limit.
 [[nodiscard]] Result<std::vector<std::int64_t>> read_integers(const onnx::TensorProto& tensor,
