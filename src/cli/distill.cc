@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/command.h"
+#include "cli/model_change.h"
 #include "cli/options.h"
 #include "cli/teaching.h"
 #include "cli/training_run.h"
@@ -58,6 +59,10 @@ Result<void> distill(const DistillFlags& flags, Output& output) {
   SELVAGE_TRY(const auto options, flags.train.to_options());
   SELVAGE_TRY(const auto runtime, training_runtime(flags.train));
   SELVAGE_TRY(const auto inputs, TrainingInputs::open(*runtime, flags.train));
+  for (const auto& teacher : flags.teachers) {
+    SELVAGE_TRY(const auto path, model_path(teacher));
+    SELVAGE_RETURN_IF_ERROR(check_output_path(inputs.path, flags.train.out, {path}));
+  }
   const Lesson lesson{flags.train.data, *inputs.data, options.threads};
   SELVAGE_TRY(const auto teacher, ask_teachers(*runtime, flags.teachers, lesson, output));
   SELVAGE_TRY(const auto features, ask_for_features(*runtime, flags, lesson, output));

@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "base/file.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/random_input.h"
@@ -227,9 +228,6 @@ Result<fs::path> model_path(const fs::path& path) {
 Result<void> check_output_path(const fs::path& in, const fs::path& out,
                                std::initializer_list<fs::path> read_besides) {
   std::error_code ignored;
-  if (fs::is_directory(out, ignored))
-    return fail(ErrorCode::kInvalidArgument,
-                "'" + out.string() + "' is a folder: name the file to write");
   if (fs::equivalent(in, out, ignored))
     return fail(ErrorCode::kInvalidArgument,
                 "'" + out.string() + "' is the model itself: name another file to write");
@@ -240,6 +238,8 @@ Result<void> check_output_path(const fs::path& in, const fs::path& out,
   if (out.has_parent_path() && !fs::is_directory(out.parent_path(), ignored))
     return fail(ErrorCode::kNotFound, "no folder '" + out.parent_path().string() + "' to write '" +
                                           out.string() + "' into");
+  // Whether it may be written shows a file begun and given up.
+  if (const auto begun = AtomicFile::create(out); !begun) return std::unexpected(begun.error());
   return {};
 }
 

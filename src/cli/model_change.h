@@ -53,8 +53,8 @@ void write_json(const ModelChange& change, JsonWriter& json);
 /// The file of a model named by itself or by its folder. kNotFound.
 [[nodiscard]] Result<std::filesystem::path> model_path(const std::filesystem::path& path);
 /// Before work that takes minutes: kInvalidArgument if writing to `out` would replace the model
-/// `in` or what is read besides (empty paths count for nothing), or if `out` is a folder; kNotFound
-/// if there is no folder to write it into.
+/// `in` or what is read besides (empty paths count for nothing); kNotFound if there is no folder to
+/// write it into; otherwise as AtomicFile::create().
 [[nodiscard]] Result<void> check_output_path(
     const std::filesystem::path& in, const std::filesystem::path& out,
     std::initializer_list<std::filesystem::path> read_besides = {});

@@ -116,6 +116,16 @@ CLI::Validator whole_in_range(std::int64_t min, std::int64_t max) {
       "");
 }
 
+CLI::Validator size_value() {
+  return CLI::Validator(
+      [](std::string& text) {
+        // The library's own would take -1 for 2^64 - 1.
+        if (text.starts_with('-')) return "'" + text + "' is not a size, such as 150MB";
+        return CLI::AsSizeValue(true)(text);
+      },
+      "");
+}
+
 CLI::Validator one_of(std::vector<std::string> words) {
   return CLI::Validator(
       [words = std::move(words)](const std::string& word) {

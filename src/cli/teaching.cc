@@ -26,10 +26,29 @@ struct Teacher {
     SELVAGE_TRY(teacher.model,
                 infer::Model::load(runtime, path, {.session = {.threads = lesson.threads}}));
     SELVAGE_TRY(teacher.data, lesson.flags.open(*teacher.model, infer::Part::kTrain));
-    if (teacher.data->size() == lesson.data.size()) return teacher;
-    return fail(ErrorCode::kInvalidArgument,
-                "teacher '" + path + "' finds " + std::to_string(teacher.data->size()) +
-                    " samples in the data, the student " + std::to_string(lesson.data.size()));
+    if (teacher.data->size() != lesson.data.size())
+      return fail(ErrorCode::kInvalidArgument,
+                  "teacher '" + path + "' finds " + std::to_string(teacher.data->size()) +
+                      " samples in the data, the student " + std::to_string(lesson.data.size()));
+    SELVAGE_RETURN_IF_ERROR(teacher.check_labels(path, lesson.data));
+    return teacher;
+  }
+
+  /// Cards number the classes: were they numbered differently, the student would learn one class
+  /// under another's name.
+  [[nodiscard]] Result<void> check_labels(const std::string& path,
+                                          const infer::Dataset& students) const {
+    if (students.target_kind() != infer::TargetKind::kClass ||
+        data->target_kind() != infer::TargetKind::kClass)
+      return {};
+    for (std::size_t i = 0; i < data->size(); ++i)
+      if (data->label(i) != students.label(i))
+        return fail(ErrorCode::kInvalidArgument,
+                    students.place(i) + " is class " + std::to_string(data->label(i)) +
+                        " to teacher '" + path + "' and class " +
+                        std::to_string(students.label(i)) +
+                        " to the student: give both cards the same labels");
+    return {};
   }
 };
 

@@ -158,7 +158,7 @@ void add_run_flags(CLI::App& app, TrainFlags& flags) {
                  "What this process may take, such as 150MB: a run that would need more is refused "
                  "before it begins, with what would fit (--batch, --accumulate)")
       ->type_name("SIZE")
-      ->transform(CLI::AsSizeValue(true))
+      ->transform(size_value())
       ->group(kGroup);
   app.add_flag("--low-priority", flags.low_priority,
                "Compute only when nothing else on this machine wants to, such as live inference")

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <numeric>
+#include <utility>
 
 #include "crypto/digest.h"
 #include "learn/training_session.h"
@@ -117,6 +118,7 @@ class Run {
   [[nodiscard]] Result<void> resume();
   [[nodiscard]] Result<void> run_epoch();
   [[nodiscard]] Result<void> take_step(BatchLoader& loader);
+  [[nodiscard]] Result<void> check_teachers() const;
   [[nodiscard]] Result<void> end_epoch();
   [[nodiscard]] Result<void> diverged(const Batch& batch, float rate);
   [[nodiscard]] Result<void> stop_broken(const std::string& problem) const;
@@ -198,6 +200,8 @@ Result<void> Run::prepare() {
   if (options_.augment.mixup > 0 && !teacher_targets().empty())
     return invalid("mixup and a teacher do not go together: the teacher saw the samples unmixed");
 
+  SELVAGE_RETURN_IF_ERROR(check_teachers());
+
   infer::Split parts;
   if (data_.validation) {
     parts.train.resize(train.size());
@@ -218,6 +222,10 @@ Result<void> Run::prepare() {
                           .teachers = teacher_targets(),
                           .augment = options_.augment,
                           .seed = options_.seed});
+  if (std::cmp_greater(options_.accumulate, plan_->steps_per_epoch()))
+    return invalid("an update takes " + std::to_string(options_.accumulate) +
+                   " batches, but an epoch has only " + std::to_string(plan_->steps_per_epoch()) +
+                   " batches of " + std::to_string(batch_));
   result_.validation_samples = parts.validation.size();
   return parts.validation.empty() ? Result<void>{}
                                   : prepare_validation(std::move(parts.validation));
@@ -358,10 +366,26 @@ Result<std::string> Run::settings() const {
   return settings.text();
 }
 
+Result<void> Run::check_teachers() const {
+  for (const auto& target : teacher_targets()) {
+    const auto& outputs = *target.outputs;
+    if (outputs.width == 0 || outputs.values.size() != outputs.width * data_.train.size())
+      return invalid("the teacher did not answer every sample");
+  }
+  const auto* teacher = data_.distillation.teacher;
+  if (teacher != nullptr && std::cmp_not_equal(teacher->width, objective_.width))
+    return invalid("the teacher answers with " + std::to_string(teacher->width) +
+                   " numbers, the student's '" + objective_.output + "' has " +
+                   std::to_string(objective_.width));
+  return {};
+}
+
 Result<void> Run::resume() {
   SELVAGE_TRY(at_.settings, settings());
   if (options_.checkpoint.empty()) return {};
-  SELVAGE_TRY(auto found, load_checkpoint(options_.checkpoint));
+  auto read = load_checkpoint(options_.checkpoint);
+  if (!read) return fail(read.error().code, read.error().message + "; remove it to start anew");
+  auto found = *std::move(read);
   if (!found) return {};
   if (const auto difference = first_difference(found->settings, at_.settings); !difference.empty())
     return fail(ErrorCode::kFailedPrecondition,

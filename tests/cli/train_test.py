@@ -164,6 +164,14 @@ class Training(unittest.TestCase):
                 self.assertEqual(digest(self.folder / name), before)
 
     def test_places_to_write_to_are_checked_before_the_run(self):
+        code, text, error = self.train("/dev/null")
+        self.assertEqual((code, text), (1, ""), error)
+        self.assertIn("'/dev/null' is a folder, a device or a pipe", error)
+        self.assertFalse(pathlib.Path("/dev/null.checkpoint").exists())
+        # Not even root may make files there.
+        code, text, error = self.train("/proc/out.onnx")
+        self.assertEqual((code, text), (1, ""), error)
+        self.assertIn("create '/proc/out.onnx", error)
         code, text, error = self.train("out.onnx", "--curve", "none/curve")
         self.assertEqual((code, text), (1, ""), error)
         self.assertIn("--curve: no folder 'none'", error)
@@ -190,6 +198,11 @@ class Training(unittest.TestCase):
         self.assertIn("not a whole number from 1", refused("--epochs", "1.5"))
         self.assertIn("--momentum is for", refused("--momentum", "0.5", "--optimizer", "adam"))
         self.assertIn("would never be reached", refused("--warmup", "4"))
+        self.assertIn("is not a size", refused("--memory", "-5"))
+        self.assertIn("an epoch has only 16 batches", refused("--accumulate", "17"))
+        (self.folder / "out.onnx.checkpoint").write_bytes(b"junk")
+        self.assertIn("cut short; remove it to start anew", refused())
+        (self.folder / "out.onnx.checkpoint").unlink()
         self.assertIn("excludes", refused("--validation", ".", "--validation-split", "0.2"))
         code, _, error = run(self.folder, "new", "mlp", "other.onnx", "--input", 4, "--seed", "-1")
         self.assertEqual(code, 2, error)
@@ -312,6 +325,38 @@ class Training(unittest.TestCase):
             env={"XDG_CACHE_HOME": str(self.folder / "cache"), "PATH": "/usr/bin"})
         self.assertEqual(code, 0, error)
         return json.loads(text)
+
+    def test_a_teacher_that_numbers_the_classes_otherwise_is_refused(self):
+        for name, value in (("day", 200), ("night", 20)):
+            (self.folder / "photos" / name).mkdir(parents=True)
+            for i in range(8):
+                (self.folder / "photos" / name / f"{i}.pgm").write_bytes(
+                    b"P5 12 12 255\n" + bytes([value + i]) * 144)
+        for name in ("student", "teacher"):
+            self.json_of("new", "mlp", f"{name}.onnx", "--input", "1x12x12", "--classes", 2)
+        distill = ["distill", "student.onnx", "small.onnx", "--teacher", "teacher.onnx",
+                   "--data", "photos", "--epochs", 1]
+        card = self.folder / "teacher.yaml"
+        card.write_text("output: {kind: classification, labels: [night, day]}\n")
+        code, _, error = run(self.folder, *distill)
+        self.assertEqual(code, 1, error)
+        self.assertIn("is class 1 to teacher 'teacher.onnx' and class 0 to the student", error)
+        card.write_text("output: {kind: classification, labels: [day, night]}\n")
+        self.json_of(*distill)
+
+    def test_a_teacher_that_does_not_fit_is_refused(self):
+        for name, classes in (("student", 4), ("teacher", 5)):
+            self.json_of("new", "mlp", f"{name}.onnx", "--input", "1x12x12", "--classes", classes)
+        distill = ["distill", "student.onnx", "small.onnx", "--data", ".", "--epochs", 1]
+        code, _, error = run(self.folder, *distill, "--teacher", "teacher.onnx")
+        self.assertEqual(code, 1, error)
+        self.assertIn("the teacher answers with 5 numbers, the student's 'output' has 4", error)
+        before = digest(self.folder / "teacher.onnx")
+        code, _, error = run(self.folder, "distill", "student.onnx", "teacher.onnx", "--data", ".",
+                             "--teacher", "start.onnx", "--teacher", "teacher.onnx")
+        self.assertEqual(code, 1, error)
+        self.assertIn("'teacher.onnx' is read as well", error)
+        self.assertEqual(digest(self.folder / "teacher.onnx"), before)
 
     def test_a_feature_is_matched(self):
         self.assertEqual(self.train("teacher.onnx")[0], 0)
