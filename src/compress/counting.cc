@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #if defined(__x86_64__)
@@ -21,7 +22,11 @@
 namespace selvage::compress {
 namespace {
 
-constexpr std::size_t kLanes = 16;
+// The reductions are written in vectors: what compilers make of arrays of lanes is one number at a
+// time. An instruction set with narrower registers takes several for each.
+constexpr std::size_t kLanes = 8;
+using Lanes [[gnu::vector_size(kLanes * sizeof(float))]] = float;
+using LaneBits [[gnu::vector_size(kLanes * sizeof(float))]] = std::int32_t;
 
 template <bool kAbsolute>
 SELVAGE_INLINE float sized(float value) {
@@ -31,19 +36,20 @@ SELVAGE_INLINE float sized(float value) {
 template <bool kAbsolute>
 SELVAGE_INLINE RealRange find_extremes(std::span<const float> values) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  std::array<float, kLanes> low, high;
-  low.fill(kInfinity);
-  high.fill(-kInfinity);
+  Lanes lows = kInfinity - Lanes{}, highs = -kInfinity - Lanes{};
   const float* at = values.data();
   std::size_t left = values.size();
   for (; left >= kLanes; left -= kLanes, at += kLanes) {
-    SELVAGE_VECTORISE
-    for (std::size_t k = 0; k < kLanes; ++k) {
-      const float value = sized<kAbsolute>(at[k]);
-      low[k] = value < low[k] ? value : low[k];
-      high[k] = value > high[k] ? value : high[k];
-    }
+    Lanes value;
+    std::memcpy(&value, at, sizeof value);
+    if (kAbsolute)
+      value = __builtin_bit_cast(Lanes, __builtin_bit_cast(LaneBits, value) & 0x7fff'ffff);
+    lows = value < lows ? value : lows;
+    highs = value > highs ? value : highs;
   }
+  using Array = std::array<float, kLanes>;
+  auto low = __builtin_bit_cast(Array, lows);
+  auto high = __builtin_bit_cast(Array, highs);
   for (std::size_t k = 0; k < left; ++k) {
     const float value = sized<kAbsolute>(at[k]);
     low[0] = value < low[0] ? value : low[0];
@@ -79,6 +85,20 @@ SELVAGE_INLINE void find_bins_in(const UniformBins& bins, const float* values, s
     find_bins_of<true>(bins, values, count, found);
   else
     find_bins_of<false>(bins, values, count, found);
+}
+
+SELVAGE_INLINE void quantize_to_bytes(std::span<const float> values,
+                                      QuantizationParameters parameters, QuantizedRange range,
+                                      std::byte* to) {
+  const float scale = parameters.scale;
+  const auto zero_point = static_cast<float>(parameters.zero_point);
+  const auto low = static_cast<float>(range.min), high = static_cast<float>(range.max);
+  const float* const from = values.data();
+  auto* const bytes = reinterpret_cast<std::uint8_t*>(to);
+  SELVAGE_VECTORISE
+  for (std::size_t i = 0; i < values.size(); ++i)
+    bytes[i] = static_cast<std::uint8_t>(
+        static_cast<std::int32_t>(quantized(from[i], scale, zero_point, low, high)));
 }
 
 /// numpy's log of float32 on x86 (loops_exponent_log.dispatch.c.src): a rational function on
@@ -147,22 +167,27 @@ SELVAGE_INLINE float kl_divergence(std::span<float> p, std::span<float> q) {
 }
 
 // One set of functions for each instruction set.
-#define SELVAGE_COUNTING(name, target)                                                            \
-  struct name {                                                                                   \
-    target static RealRange extremes(std::span<const float> values) {                             \
-      return find_extremes<false>(values);                                                        \
-    }                                                                                             \
-    target static RealRange magnitudes(std::span<const float> values) {                           \
-      return find_extremes<true>(values);                                                         \
-    }                                                                                             \
-    target static void find_bins(const UniformBins& bins, const float* values, std::size_t count, \
-                                 std::int32_t* found) {                                           \
-      find_bins_in(bins, values, count, found);                                                   \
-    }                                                                                             \
-    target static float divergence(std::span<float> p, std::span<float> q) {                      \
-      return kl_divergence(p, q);                                                                 \
-    }                                                                                             \
-    static constexpr Counting kTable{extremes, magnitudes, find_bins, divergence};                \
+#define SELVAGE_COUNTING(name, target)                                                             \
+  struct name {                                                                                    \
+    target static RealRange extremes(std::span<const float> values) {                              \
+      return find_extremes<false>(values);                                                         \
+    }                                                                                              \
+    target static RealRange magnitudes(std::span<const float> values) {                            \
+      return find_extremes<true>(values);                                                          \
+    }                                                                                              \
+    target static void find_bins(const UniformBins& bins, const float* values, std::size_t count,  \
+                                 std::int32_t* found) {                                            \
+      find_bins_in(bins, values, count, found);                                                    \
+    }                                                                                              \
+    target static void quantize_bytes(std::span<const float> values,                               \
+                                      QuantizationParameters parameters, QuantizedRange range,     \
+                                      std::byte* to) {                                             \
+      quantize_to_bytes(values, parameters, range, to);                                            \
+    }                                                                                              \
+    target static float divergence(std::span<float> p, std::span<float> q) {                       \
+      return kl_divergence(p, q);                                                                  \
+    }                                                                                              \
+    static constexpr Counting kTable{extremes, magnitudes, find_bins, quantize_bytes, divergence}; \
   };
 
 SELVAGE_COUNTING(Portable, )

@@ -26,6 +26,24 @@ struct UniformBins {
   }
 };
 
+/// What compilers vectorise: std::nearbyint for |value| below 2^22, in the default rounding mode.
+[[gnu::always_inline]] inline float round_half_to_even(float value) {
+  constexpr float kShift = 12'582'912.0f;  // 1.5 * 2^23: no fraction is left beside it.
+  return (value + kShift) - kShift;
+}
+
+/// quantize() of one value, still as a float.
+[[gnu::always_inline]] inline float quantized(float value, float scale, float zero_point, float low,
+                                              float high) {
+  // Beyond every quantised type, and within what round_half_to_even() takes.
+  constexpr float kQuotientMax = 1 << 20;
+  float steps = value / scale;
+  steps = steps >= -kQuotientMax ? steps : -kQuotientMax;  // NaN too.
+  steps = steps <= kQuotientMax ? steps : kQuotientMax;
+  const float shifted = round_half_to_even(steps) + zero_point;
+  return shifted <= low ? low : shifted >= high ? high : shifted;
+}
+
 struct Counting {
   /// Smallest and largest; NaN is passed over. min > max where nothing is left.
   RealRange (*extremes)(std::span<const float> values);
@@ -34,6 +52,9 @@ struct Counting {
   /// The bin of each value; bins.count for what lies outside, NaN included.
   void (*find_bins)(const UniformBins& bins, const float* values, std::size_t count,
                     std::int32_t* found);
+  /// quantize() into one byte each, within `range`.
+  void (*quantize_bytes)(std::span<const float> values, QuantizationParameters parameters,
+                         QuantizedRange range, std::byte* to);
   /// KL divergence of two positive histograms, both normalised, as the reference computes it in
   /// float32. Changes both.
   float (*divergence)(std::span<float> p, std::span<float> q);

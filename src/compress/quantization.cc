@@ -34,30 +34,12 @@ const TypeRanges& ranges_of(DataType type) {
   return *found;
 }
 
-/// std::nearbyint for |value| below 2^22, in the default rounding mode, which compilers vectorise.
-float round_half_to_even(float value) {
-  constexpr float kShift = 12'582'912.0f;  // 1.5 * 2^23: no fraction is left beside it.
-  return (value + kShift) - kShift;
-}
-
-/// Beyond every quantised type, and within what round_half_to_even() takes.
-constexpr float kQuotientMax = 1 << 20;
-
-float quantized(float value, float scale, float zero_point, float low, float high) {
-  float steps = value / scale;
-  steps = steps >= -kQuotientMax ? steps : -kQuotientMax;  // NaN too.
-  steps = steps <= kQuotientMax ? steps : kQuotientMax;
-  const float shifted = round_half_to_even(steps) + zero_point;
-  return shifted <= low ? low : shifted >= high ? high : shifted;
-}
-
-template <typename T>
-void quantize_as(std::span<const float> values, QuantizationParameters parameters,
-                 QuantizedRange range, std::byte* to) {
+void quantize_to_16_bits(std::span<const float> values, QuantizationParameters parameters,
+                         QuantizedRange range, std::byte* to) {
   const auto zero_point = static_cast<float>(parameters.zero_point);
   const auto low = static_cast<float>(range.min), high = static_cast<float>(range.max);
   for (const float value : values) {
-    const auto stored = static_cast<T>(
+    const auto stored = static_cast<std::uint16_t>(
         static_cast<std::int32_t>(quantized(value, parameters.scale, zero_point, low, high)));
     std::memcpy(to, &stored, sizeof stored);
     to += sizeof stored;
@@ -158,8 +140,8 @@ void quantize(std::span<const float> values, QuantizationParameters parameters, 
   const auto range = ranges_of(type).full;
   switch (type) {
     case DataType::kUint16:
-    case DataType::kInt16: return quantize_as<std::uint16_t>(values, parameters, range, to.data());
-    default: return quantize_as<std::uint8_t>(values, parameters, range, to.data());
+    case DataType::kInt16: return quantize_to_16_bits(values, parameters, range, to.data());
+    default: return counting().quantize_bytes(values, parameters, range, to.data());
   }
 }
 

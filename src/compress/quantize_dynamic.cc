@@ -426,7 +426,17 @@ std::string reasons(std::vector<KeptNode> kept) {
   return text;
 }
 
-Result<QuantizationReport> quantize_copy(graph::Model& model, const DynamicOptions& options) {
+}  // namespace
+
+std::vector<std::string> dynamic_types() {
+  return {"MatMul", "Gemm", "LSTM", "Attention", "Gather"};
+}
+
+Result<QuantizationReport> quantize_dynamic(graph::Model& model, const DynamicOptions& options) {
+  if (options.weights != DataType::kInt8 && options.weights != DataType::kUint8)
+    return fail(ErrorCode::kInvalidArgument,
+                "dynamic quantisation stores weights as int8 or uint8, not as " +
+                    std::string(to_string(options.weights)));
   if (graph::opset_of(model) < kOpsetMin) {
     SELVAGE_RETURN_IF_ERROR(graph::upgrade_opset(model, kOpsetMin));
   }
@@ -448,23 +458,6 @@ Result<QuantizationReport> quantize_copy(graph::Model& model, const DynamicOptio
                     : "nothing to quantise dynamically: " + reasons(std::move(report.kept)));
   import_microsoft_domain(model);
   graph::sort_nodes(model);
-  return report;
-}
-
-}  // namespace
-
-std::vector<std::string> dynamic_types() {
-  return {"MatMul", "Gemm", "LSTM", "Attention", "Gather"};
-}
-
-Result<QuantizationReport> quantize_dynamic(graph::Model& model, const DynamicOptions& options) {
-  if (options.weights != DataType::kInt8 && options.weights != DataType::kUint8)
-    return fail(ErrorCode::kInvalidArgument,
-                "dynamic quantisation stores weights as int8 or uint8, not as " +
-                    std::string(to_string(options.weights)));
-  auto copy = model.copy();
-  SELVAGE_TRY(auto report, quantize_copy(copy, options));
-  model = std::move(copy);
   return report;
 }
 

@@ -19,7 +19,8 @@ struct DynamicOptions {
 
 /// Quantises in place: MatMul and Gemm with constant weights become MatMulInteger behind
 /// DynamicQuantizeLinear, LSTM becomes DynamicQuantizeLSTM, Attention QAttention, Gather reads an
-/// integer table. Errors and the report as quantize_static().
+/// integer table. Errors and the report as quantize_static(), but what an error leaves of the model
+/// is of no use: to keep it whole would take a copy of it.
 [[nodiscard]] Result<QuantizationReport> quantize_dynamic(graph::Model& model,
                                                           const DynamicOptions& options = {});
 

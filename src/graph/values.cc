@@ -1,6 +1,7 @@
 #include "graph/values.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -156,11 +157,19 @@ Result<Floats> Floats::view(const onnx::TensorProto& tensor, const std::filesyst
 }
 
 bool all_finite(std::span<const float> values) {
-  // Without a branch, so that compilers vectorise it.
-  std::int32_t largest = 0;
-  for (const float value : values)
-    largest = std::max(largest, std::bit_cast<std::int32_t>(std::abs(value)));
-  return largest < std::bit_cast<std::int32_t>(std::numeric_limits<float>::infinity());
+  // 0 * x is 0, or else NaN. In vectors, without a branch: weights are read at memory's speed.
+  constexpr std::size_t kLanes = 16;
+  using Lanes [[gnu::vector_size(kLanes * sizeof(float))]] = float;
+  Lanes sums{};
+  for (; values.size() >= kLanes; values = values.subspan(kLanes)) {
+    Lanes lanes;
+    std::memcpy(&lanes, values.data(), sizeof lanes);
+    sums += 0 * lanes;
+  }
+  float sum = 0;
+  for (std::size_t k = 0; k < kLanes; ++k) sum += sums[k];
+  for (const float value : values) sum += 0 * value;
+  return sum == 0;
 }
 
 Result<std::vector<std::int64_t>> read_integers(const onnx::TensorProto& tensor,
