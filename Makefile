@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 
 # Whose unit tests run under sanitizers by default, CI included. The runtime, gRPC and Boost are not
 # instrumented: a folder that calls them joins once its run is proven free of their findings.
-ASAN_FOLDERS ?= base crypto graph media infer learn monitor serve
+ASAN_FOLDERS ?= base crypto graph media infer compress learn monitor serve
 TSAN_FOLDERS ?= base infer learn serve
 # What only gRPC's or the runtime's own atomics order looks like a race: their calls do not count, and
 # the tests that go through a gRPC channel stay away.

@@ -1,12 +1,14 @@
 // `selvage serve`: the inference server until a signal ends it.
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include <CLI/CLI.hpp>
 
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/options.h"
 #include "infer/runtime.h"
 #include "serve/server.h"
 
@@ -17,12 +19,14 @@ using std::chrono::milliseconds;
 
 constexpr auto kLookInterval = milliseconds(100);
 
+constexpr double kPollSeconds = 15;
+
 struct Chosen {
   serve::ServerOptions server;
   std::vector<std::string> folders;
   std::string control = "none";
   std::vector<std::string> models;
-  double poll_seconds = 15;
+  std::optional<double> poll_seconds;
   double drain_seconds = 30;
   bool shared_memory = false;
   std::string tls_certificate, tls_key, tls_client_authorities, token_file, access_log, cache;
@@ -43,13 +47,16 @@ Result<serve::ServerOptions> options_of(const Chosen& chosen) {
   serve::ServerOptions options = chosen.server;
   options.repository.folders.assign(chosen.folders.begin(), chosen.folders.end());
   options.repository.session.cache_folder = chosen.cache;
+  if (chosen.poll_seconds && chosen.control != "poll")
+    return fail(ErrorCode::kInvalidArgument, "--poll-seconds needs --model-control poll");
+  if (!chosen.models.empty() && chosen.control != "explicit")
+    return fail(ErrorCode::kInvalidArgument, "--load-model needs --model-control explicit");
   if (chosen.control == "poll") {
+    const auto seconds = chosen.poll_seconds.value_or(kPollSeconds);
     options.repository.control =
-        infer::LoadByPolling{milliseconds(static_cast<std::int64_t>(chosen.poll_seconds * 1000))};
+        infer::LoadByPolling{milliseconds(static_cast<std::int64_t>(seconds * 1000))};
   } else if (chosen.control == "explicit") {
     options.repository.control = infer::LoadExplicitly{chosen.models};
-  } else if (!chosen.models.empty()) {
-    return fail(ErrorCode::kInvalidArgument, "--load-model needs --model-control explicit");
   }
   if (chosen.tls_certificate.empty() != chosen.tls_key.empty())
     return fail(ErrorCode::kInvalidArgument, "--tls-cert and --tls-key go together");
@@ -119,19 +126,18 @@ void add_repository_options(CLI::App& app, Chosen& chosen) {
   app.add_option("--model-control", chosen.control,
                  "none: all models at the start; poll: follow changes of the folder; explicit: by "
                  "--load-model and by request")
-      ->check(CLI::IsMember({"none", "poll", "explicit"}))
+      ->check(one_of({"none", "poll", "explicit"}))
       ->capture_default_str()
       ->group(group);
   app.add_option("--load-model", chosen.models, "Load this model at the start (explicit control)")
       ->type_name("NAME")
       ->group(group);
-  app.add_option("--poll-seconds", chosen.poll_seconds, "Time between two looks at the folder")
-      ->check(CLI::Range(0.1, 86'400.0))
-      ->capture_default_str()
+  app.add_option("--poll-seconds", chosen.poll_seconds, "Time between two looks at the folder (15)")
+      ->check(in_range(0.1, 86'400))
       ->group(group);
   app.add_option("--workers", chosen.server.repository.workers,
                  "Threads that run models; 0: one a core")
-      ->check(CLI::Range(0, 1'024))
+      ->check(whole_in_range(0, 1'024))
       ->capture_default_str()
       ->group(group);
   app.add_option("--cache", chosen.cache, "Folder that keeps optimised models between starts")
@@ -146,17 +152,19 @@ void add_network_options(CLI::App& app, Chosen& chosen) {
       ->capture_default_str()
       ->group(group);
   app.add_option("--http-port", server.http_port, "0: any free one")
+      ->check(whole_in_range(0, 65'535))
       ->capture_default_str()
       ->group(group);
   app.add_option("--grpc-port", server.grpc_port, "0: any free one")
+      ->check(whole_in_range(0, 65'535))
       ->capture_default_str()
       ->group(group);
   app.add_option("--http-threads", server.http_threads, "0: one for each core")
-      ->check(CLI::Range(0, 256))
+      ->check(whole_in_range(0, 256))
       ->capture_default_str()
       ->group(group);
   app.add_option("--grpc-threads", server.grpc_threads, "0: one for two cores")
-      ->check(CLI::Range(0, 256))
+      ->check(whole_in_range(0, 256))
       ->capture_default_str()
       ->group(group);
   app.add_option("--access-log", chosen.access_log, "Write a line a request; -: standard error")
@@ -164,7 +172,7 @@ void add_network_options(CLI::App& app, Chosen& chosen) {
       ->group(group);
   app.add_option("--drain-seconds", chosen.drain_seconds,
                  "How long requests in flight may take after SIGTERM")
-      ->check(CLI::Range(0.0, 3'600.0))
+      ->check(in_range(0, 3'600))
       ->capture_default_str()
       ->group(group);
 }
@@ -191,20 +199,25 @@ void add_security_options(CLI::App& app, Chosen& chosen) {
 }
 
 void add_limit_options(CLI::App& app, Chosen& chosen) {
+  constexpr std::int64_t kBytesMax = std::int64_t{1} << 40;
   const auto group = "Limits";
   auto& server = chosen.server;
   app.add_option("--max-body-bytes", server.http_limits.body_bytes_max,
                  "Of a request or gRPC message, decompressed")
+      ->check(whole_in_range(1, kBytesMax))
       ->capture_default_str()
       ->group(group);
   app.add_option("--max-bodies-bytes", server.bodies_bytes_max, "Of all requests in flight")
+      ->check(whole_in_range(1, kBytesMax))
       ->capture_default_str()
       ->group(group);
   app.add_option("--max-connections", server.http_limits.connections_max, "Of HTTP")
+      ->check(whole_in_range(1, 1'000'000))
       ->capture_default_str()
       ->group(group);
   app.add_option("--max-queue", server.repository.queue_requests,
                  "Requests that wait for one model, unless its configuration says otherwise")
+      ->check(whole_in_range(1, 1'000'000))
       ->capture_default_str()
       ->group(group);
 }

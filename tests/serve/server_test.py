@@ -188,7 +188,15 @@ class Ending(Case):
                 (["--models", "/nowhere"], "--models: there is no folder '/nowhere'"),
                 (["--models", self.folder, "--token-file", "/nowhere"], "--token-file: there is no file '/nowhere'"),
                 (["--models", self.folder, "--http-port", port], "--http-port"),
-                (["--models", self.folder, "--http-port", "0", "--grpc-port", port], "--grpc-port")):
+                (["--models", self.folder, "--http-port", "0", "--grpc-port", port], "--grpc-port"),
+                (["--models", self.folder, "--http-port", "70000"], "'70000' is not a whole number from 0 to 65535"),
+                (["--models", self.folder, "--max-body-bytes", "-1"], "'-1' is not a whole number"),
+                (["--models", self.folder, "--max-connections", "0"], "'0' is not a whole number from 1"),
+                (["--models", self.folder, "--max-queue", "-1"], "'-1' is not a whole number"),
+                (["--models", self.folder, "--drain-seconds", "nan"], "'nan' is not a number"),
+                (["--models", self.folder, "--poll-seconds", "3"], "needs --model-control poll"),
+                (["--models", self.folder, "--model-control", "poll", "--load-model", "x"],
+                 "--load-model needs --model-control explicit")):
             done = subprocess.run([PROGRAM, "serve", *options], capture_output=True, text=True, timeout=PATIENCE_S)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn(message, done.stderr)
