@@ -1,9 +1,16 @@
 #include "graph/index.h"
 
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <utility>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <selvage/onnx.pb.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "graph/attributes.h"
 #include "graph/testing.h"
 #include "graph/values.h"
@@ -92,6 +99,50 @@ TEST(Values, OfEveryFloatTypeSurvive) {
   EXPECT_THAT(read_floats(tensor, {}).value(), ElementsAre(1, 1 + 0x1p-9f, 65504, INFINITY, 0));
   store_floats(tensor, DataType::kBfloat16, {2}, std::vector<float>{1 + 0x1p-8f, 1 + 0x3p-8f});
   EXPECT_THAT(read_floats(tensor, {}).value(), ElementsAre(1, 1 + 0x1p-6f));
+}
+
+TEST(Values, AreSeenWhereTheyLieOrConverted) {
+  const std::vector<float> numbers{0, -0.5f, 3};
+  const auto shown = [](const onnx::TensorProto& tensor, const std::filesystem::path& folder = {}) {
+    const auto floats = Floats::view(tensor, folder);
+    EXPECT_TRUE(floats);
+    const std::span<const float> span = *floats;
+    return std::vector(span.begin(), span.end());
+  };
+  onnx::TensorProto tensor;
+  store_floats(tensor, DataType::kFloat16, {3}, numbers);
+  EXPECT_EQ(shown(tensor), numbers);
+  store_floats(tensor, DataType::kFloat32, {3}, numbers);
+  EXPECT_EQ(shown(tensor), numbers);
+  const std::span<const float> span = *Floats::view(tensor, {});
+  EXPECT_EQ(static_cast<const void*>(span.data()), tensor.raw_data().data());
+
+  // Beside the model, at an odd place.
+  const auto folder = std::filesystem::path(::testing::TempDir());
+  const auto file = "floats_" + std::to_string(::getpid());
+  ASSERT_TRUE(write_atomically(folder / file, "x" + tensor.raw_data()));
+  tensor.clear_raw_data();
+  tensor.set_data_location(onnx::TensorProto::EXTERNAL);
+  for (const auto& [key, value] : {std::pair("location", file.c_str()), {"offset", "1"}}) {
+    auto& entry = *tensor.add_external_data();
+    entry.set_key(key);
+    entry.set_value(value);
+  }
+  EXPECT_EQ(shown(tensor, folder), numbers);
+  std::filesystem::remove(folder / file);
+}
+
+TEST(Values, AreFiniteUnlessOneIsNot) {
+  for (std::size_t length = 0; length < 40; ++length) {
+    std::vector<float> values(length, std::numeric_limits<float>::max());
+    EXPECT_TRUE(all_finite(values));
+    for (auto& value : values)
+      for (const float bad : {NAN, INFINITY, -INFINITY}) {
+        const float before = std::exchange(value, bad);
+        EXPECT_FALSE(all_finite(values));
+        value = before;
+      }
+  }
 }
 
 TEST(Values, AreEditedInPlaceWhateverHoldsThem) {
