@@ -199,7 +199,7 @@ void add_prune_options(CLI::App& app, PruneFlags& flags) {
   add_target_options(app, flags);
   add_data_options(app, flags.data);
   app.get_option("--data")->required(false);
-  app.add_option("--evaluate-samples", flags.evaluate_samples,
+  app.add_option("--evaluate", flags.evaluate_samples,
                  "Samples to measure quality on, spread over the data (2000)")
       ->type_name("N")
       ->check(whole_in_range(1, 100'000'000));
