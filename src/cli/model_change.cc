@@ -157,13 +157,17 @@ Result<ModelChange> measure_change(infer::Runtime& runtime, const fs::path& befo
       return !interrupted();
     };
   };
+  const auto evaluate = [&](const infer::Model& model,
+                            const fs::path& path) -> Result<compress::Evaluation> {
+    auto found = compress::evaluate(model, *options.data, evaluation);
+    if (!found) return std::unexpected(std::move(found).error().with_context(path.string()));
+    return found;
+  };
   if (options.data->target_kind() != infer::TargetKind::kNone) {
     watch("evaluating the original");
-    SELVAGE_TRY(change.before.evaluation,
-                compress::evaluate(*old_model->model, *options.data, evaluation));
+    SELVAGE_TRY(change.before.evaluation, evaluate(*old_model->model, before));
     watch("evaluating the result");
-    SELVAGE_TRY(change.after.evaluation,
-                compress::evaluate(*new_model->model, *options.data, evaluation));
+    SELVAGE_TRY(change.after.evaluation, evaluate(*new_model->model, after));
   }
   watch("comparing");
   SELVAGE_TRY(change.agreement,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <ranges>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -316,6 +317,15 @@ double removed_part(const Removal& removal) {
   return all == 0 ? 0 : static_cast<double>(removed) / static_cast<double>(all);
 }
 
+/// Why nothing can go: of the first nodes whose channels must stay.
+std::string reasons(const Channels& channels) {
+  constexpr std::size_t kShown = 3;
+  std::string text;
+  for (const auto& frozen : channels.frozen() | std::views::take(kShown))
+    text += (text.empty() ? ": " : "; ") + frozen.name + " " + frozen.reason;
+  return text + (channels.frozen().size() > kShown ? "; ..." : "");
+}
+
 }  // namespace
 
 std::int64_t preferred_channel_multiple() {
@@ -334,7 +344,8 @@ Result<RemovalPlan> plan_removal(const graph::Model& model, const Channels& chan
   if (target.kind == PruneTargetKind::kLatency && !options.measure)
     return fail(ErrorCode::kInvalidArgument, "a target of latency needs something to measure it");
   if (channels.groups().empty())
-    return fail(ErrorCode::kFailedPrecondition, "no channel of the model can be removed");
+    return fail(ErrorCode::kFailedPrecondition,
+                "no channel of the model can be removed" + reasons(channels));
   SELVAGE_TRY(const auto worths, Scorer(model, channels, options).run());
   Gauge gauge(model, channels, target, options);
   if (target.kind != PruneTargetKind::kRatio) SELVAGE_RETURN_IF_ERROR(gauge.begin());

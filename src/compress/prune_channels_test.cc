@@ -54,6 +54,19 @@ std::vector<std::size_t> removed(const std::vector<bool>& group) {
   return indices;
 }
 
+TEST(PlanRemoval, SaysWhyNothingCanGo) {
+  const auto model = std::move(ModelBuilder()
+                                   .input("x", DataType::kFloat32, {1, 2, 4, 4})
+                                   .initialiser("w", {3, 2, 1, 1}, Floats(6, 1.0f))
+                                   .node("Conv", {"x", "w"}, {"y"})
+                                   .output("y", DataType::kFloat32, {1, 3, 4, 4}))
+                         .build();
+  const auto plan = plan_removal(model, analyse(model), {PruneTargetKind::kRatio, 0.3}, {});
+  ASSERT_FALSE(plan);
+  EXPECT_EQ(plan.error().message,
+            "no channel of the model can be removed: y reaches the output 'y'");
+}
+
 TEST(PlanRemoval, TakesTheLeastImportantAndRounds) {
   const auto model = two_layers(32).build();
   const auto channels = analyse(model);
