@@ -236,9 +236,10 @@ Result<void> check_output_path(const fs::path& in, const fs::path& out,
     return fail(ErrorCode::kInvalidArgument,
                 "'" + out.string() + "' is the model itself: name another file to write");
   for (const auto& path : read_besides)
-    if (fs::equivalent(path, out, ignored))
+    if (fs::equivalent(path, out, ignored) ||
+        fs::weakly_canonical(path, ignored) == fs::weakly_canonical(out, ignored))
       return fail(ErrorCode::kInvalidArgument,
-                  "'" + out.string() + "' is read as well: name another file to write");
+                  "'" + out.string() + "' is read or written as well: name another file to write");
   if (out.has_parent_path() && !fs::is_directory(out.parent_path(), ignored))
     return fail(ErrorCode::kNotFound, "no folder '" + out.parent_path().string() + "' to write '" +
                                           out.string() + "' into");

@@ -158,6 +158,7 @@ class OptimizeTest(Case):
             (BLAZEFACE, self.folder / "none/out.onnx", "--data", data): "no folder",
             (BLAZEFACE, out, "--data", self.folder / "nothing"): "--data",
             (self.folder / "none.onnx", out, "--data", data): "no model",
+            (BLAZEFACE, out, "--data", data, "--report", out): "is read or written as well",
         }
         for arguments, message in cases.items():
             with self.subTest(arguments):

@@ -145,7 +145,7 @@ class QuantizeTest(Case):
             self.assertEqual(self.contents(), before)
 
         data = ("--data", self.data)
-        refuses("is read as well", "quantize", self.model, self.data, *data)
+        refuses("is read or written as well", "quantize", self.model, self.data, *data)
         refuses("no folder", "quantize", self.model, self.folder / "none/small.onnx", *data)
         self.json_of("quantize", self.model, self.out, *data, "--no-measure")
         for path in (self.model, self.out, self.data):
