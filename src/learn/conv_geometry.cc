@@ -1,5 +1,6 @@
 #include "learn/conv_geometry.h"
 
+#include <cstring>
 #include <string>
 
 namespace selvage::learn {
@@ -82,16 +83,39 @@ Result<Geometry> Geometry::of(const Shape& x, const Shape& w, const Shape& y, co
                   .column_stride = size(at.strides[1])};
 }
 
+void copy_rows(const float* from, std::size_t from_stride, std::size_t width, std::size_t count,
+               float* to, std::size_t to_stride) {
+  // Most rows are shorter than what a call of memcpy takes. The last piece may overlap the one
+  // before it.
+  const auto in_pieces = [&]<std::size_t kFloats>() {
+    for (std::size_t row = 0; row < count; ++row, from += from_stride, to += to_stride) {
+      for (std::size_t i = 0; i + kFloats < width; i += kFloats)
+        std::memcpy(to + i, from + i, kFloats * sizeof(float));
+      const auto last = width - kFloats;
+      std::memcpy(to + last, from + last, kFloats * sizeof(float));
+    }
+  };
+  if (width >= 16)
+    in_pieces.operator()<16>();
+  else if (width >= 8)
+    in_pieces.operator()<8>();
+  else if (width >= 4)
+    in_pieces.operator()<4>();
+  else if (width > 0)
+    in_pieces.operator()<1>();
+}
+
 void PictureLayout::fill(const float* from, std::size_t planes, const Geometry& g,
                          float* to) const {
   std::fill_n(to, planes * plane(), 0.0f);
+  if (row_stride == 1 && column_stride == 1) {
+    for (std::size_t p = 0; p < planes; ++p, from += g.height * g.width, to += plane())
+      copy_rows(from, g.width, g.width, g.height, to + offset(top, left), row);
+    return;
+  }
   for (std::size_t p = 0; p < planes; ++p, to += plane())
     for (std::size_t y = 0; y < g.height; ++y, from += g.width) {
       if ((top + y) % row_stride >= row_phases) continue;
-      if (column_stride == 1) {
-        copy_row(from, g.width, to + offset(top + y, left));
-        continue;
-      }
       for (std::size_t begin = 0; begin < std::min(column_stride, g.width); ++begin) {
         if ((left + begin) % column_stride >= column_phases) continue;
         float* next = to + offset(top + y, left + begin);
@@ -123,10 +147,9 @@ InputPlan::InputPlan(const Geometry& g) {
 
 void InputPlan::fill(const float* from, std::size_t planes, const Geometry& g, float* to) const {
   std::fill_n(to, planes * plane(), 0.0f);
-  for (std::size_t p = 0; p < planes; ++p)
-    for (std::size_t h = 0; h < g.out_height; ++h, from += g.out_width)
-      copy_row(from, g.out_width,
-               to + p * plane() + (rows.before + h) * columns.size + columns.before);
+  to += rows.before * columns.size + columns.before;
+  for (std::size_t p = 0; p < planes; ++p, from += g.out_height * g.out_width, to += plane())
+    copy_rows(from, g.out_width, g.out_width, g.out_height, to, columns.size);
 }
 
 void InputPlan::store(const Geometry& g, const Phase& phase, const float* sums, float* dx) const {
@@ -134,14 +157,12 @@ void InputPlan::store(const Geometry& g, const Phase& phase, const float* sums, 
   const auto& column = phase.column;
   const auto count = column.last - column.first + 1;
   const auto left = column.first * g.column_stride + column.phase - g.left;
-  for (auto i = row.first; i <= row.last; ++i, sums += columns.size) {
-    float* to = dx + (i * g.row_stride + row.phase - g.top) * g.width + left;
-    if (g.column_stride == 1) {
-      copy_row(sums, count, to);
-    } else {
-      for (std::size_t k = 0; k < count; ++k) to[k * g.column_stride] = sums[k];
-    }
-  }
+  float* to = dx + (row.first * g.row_stride + row.phase - g.top) * g.width + left;
+  const auto to_stride = g.row_stride * g.width;
+  const auto height = row.last - row.first + 1;
+  if (g.column_stride == 1) return copy_rows(sums, columns.size, count, height, to, to_stride);
+  for (std::size_t i = 0; i < height; ++i, sums += columns.size, to += to_stride)
+    for (std::size_t k = 0; k < count; ++k) to[k * g.column_stride] = sums[k];
 }
 
 }  // namespace selvage::learn

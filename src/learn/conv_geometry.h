@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <vector>
@@ -65,27 +64,10 @@ struct Geometry {
   [[nodiscard]] std::size_t taps() const { return rows * columns; }
 };
 
-/// Copies a row. Most are shorter than what a call of memcpy takes; pieces of fixed size may
-/// overlap.
-inline void copy_row(const float* from, std::size_t count, float* to) {
-  const auto ends = [&]<std::size_t kFloats>() {
-    std::memcpy(to, from, kFloats * sizeof(float));
-    std::memcpy(to + count - kFloats, from + count - kFloats, kFloats * sizeof(float));
-  };
-  if (count > 64) {
-    std::memcpy(to, from, count * sizeof(float));
-  } else if (count >= 16) {
-    for (std::size_t i = 16; i + 16 < count; i += 16)
-      std::memcpy(to + i, from + i, 16 * sizeof(float));
-    ends.operator()<16>();
-  } else if (count >= 8) {
-    ends.operator()<8>();
-  } else if (count >= 4) {
-    ends.operator()<4>();
-  } else {
-    for (std::size_t i = 0; i < count; ++i) to[i] = from[i];
-  }
-}
+/// `count` rows of `width` floats, which begin every `from_stride` floats, come to lie every
+/// `to_stride` floats.
+void copy_rows(const float* from, std::size_t from_stride, std::size_t width, std::size_t count,
+               float* to, std::size_t to_stride);
 
 /// How a picture is laid out: its padding as part of each row, and with a stride of s each s-th
 /// column and row in a picture of its own (a phase), so that a window position is one offset.

@@ -119,9 +119,8 @@ class Forward final : public ConvKernel {
       std::fill_n(laid + g.in * layout.plane(), kPlaneSlack, 0.0f);
       float* image = output.data() + n * g.out * g.out_height * g.out_width;
       add_shifted(shifts, laid, [&](std::size_t m, const float* sums) {
-        float* to = image + m * g.out_height * g.out_width;
-        for (std::size_t h = 0; h < g.out_height; ++h)
-          copy_row(sums + h * layout.row, g.out_width, to + h * g.out_width);
+        copy_rows(sums, layout.row, g.out_width, g.out_height,
+                  image + m * g.out_height * g.out_width, g.out_width);
       });
     });
   }
@@ -236,10 +235,9 @@ class WeightGradient final : public ConvKernel {
       std::fill_n(laid_dy, images * dy_image, 0.0f);
       const float* rows_of_dy = dy.data() + from * g.out * g.out_height * g.out_width;
       for (std::size_t i = 0; i < images; ++i)
-        for (std::size_t m = 0; m < g.out; ++m)
-          for (std::size_t h = 0; h < g.out_height; ++h, rows_of_dy += g.out_width)
-            copy_row(rows_of_dy, g.out_width,
-                     laid_dy + i * dy_image + m * dy_plane + h * layout.row);
+        for (std::size_t m = 0; m < g.out; ++m, rows_of_dy += g.out_height * g.out_width)
+          copy_rows(rows_of_dy, g.out_width, g.out_width, g.out_height,
+                    laid_dy + i * dy_image + m * dy_plane, layout.row);
       // A few rows of dY stay in the first-level cache while all of X passes by.
       for (std::size_t row = 0; row < rows; row += loops.dot_rows)
         for (std::size_t column = 0; column < pointers.size(); column += loops.dot_columns)

@@ -67,9 +67,8 @@ class Forward final : public DepthwiseKernel {
                      .out = sums,
                      .out_stride = 0,
                      .count = count});
-        float* to = output.data() + image * g.out_height * g.out_width;
-        for (std::size_t h = 0; h < g.out_height; ++h)
-          copy_row(sums + h * layout.row, g.out_width, to + h * g.out_width);
+        copy_rows(sums, layout.row, g.out_width, g.out_height,
+                  output.data() + image * g.out_height * g.out_width, g.out_width);
       }
     });
   }
@@ -181,9 +180,8 @@ class WeightGradient final : public DepthwiseKernel {
       for (std::size_t i = 0; i < now; ++i) {
         const auto image = (from + i) * channels;
         layout.fill(x + image * g.height * g.width, 1, g, laid_x + i * layout.plane());
-        const float* row = dy + image * g.out_height * g.out_width;
-        for (std::size_t h = 0; h < g.out_height; ++h, row += g.out_width)
-          copy_row(row, g.out_width, laid_dy + i * dy_plane + h * layout.row);
+        copy_rows(dy + image * g.out_height * g.out_width, g.out_width, g.out_width, g.out_height,
+                  laid_dy + i * dy_plane, layout.row);
       }
       for (std::size_t column = 0; column < columns.size(); column += unit)
         loops.dot1({.rows = laid_dy,
