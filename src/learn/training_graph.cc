@@ -187,8 +187,22 @@ bool has_integer_weights(const onnx::GraphProto& graph) {
   });
 }
 
+/// A pattern that fits nothing is a typing error, and what it was to freeze would be trained.
+Result<void> check_patterns(std::span<const std::string> patterns,
+                            std::span<const std::string> parameters) {
+  for (const auto& pattern : patterns)
+    if (std::ranges::none_of(parameters,
+                             [&](const auto& name) { return matches_any(name, {&pattern, 1}); }))
+      return fail(ErrorCode::kInvalidArgument,
+                  "no parameter's name fits '" + pattern + "'" +
+                      (parameters.empty() ? "" : ", the first is '" + parameters.front() + "'"));
+  return {};
+}
+
 /// Which parameters are trained; the rest stays as it is.
 Result<void> StepBuilder::choose(std::span<const std::string> candidates) {
+  SELVAGE_RETURN_IF_ERROR(check_patterns(options_.train, candidates));
+  SELVAGE_RETURN_IF_ERROR(check_patterns(options_.freeze, candidates));
   Names ends;
   for (const auto& term : options_.losses) ends.insert(term.output);
   const auto needed = ancestors(prepared_.model.proto().graph(), std::move(ends));

@@ -40,6 +40,7 @@ struct TrainingGraphOptions {
   std::vector<LossTerm> losses;
   OptimizerOptions optimizer;
   /// Parameters to train: those that match `train` (empty = all) and no pattern of `freeze`.
+  /// A pattern that fits no parameter is refused with kInvalidArgument.
   std::vector<std::string> train;
   std::vector<std::string> freeze;
   LoraOptions lora;

@@ -572,6 +572,14 @@ TEST(TrainingGraph, TrainsOnlyWhatThePatternsSay) {
   EXPECT_EQ((*frozen)->parameters().value().size(), 6);
   options.freeze = {"*"};
   EXPECT_EQ(session_of(model, options).error().code, ErrorCode::kFailedPrecondition);
+  for (auto* patterns : {&options.freeze, &options.train}) {
+    options.freeze = options.train = {};
+    *patterns = {"conv*", "convv*"};
+    const auto mistyped = session_of(model, options);
+    ASSERT_FALSE(mistyped);
+    EXPECT_EQ(mistyped.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_NE(mistyped.error().message.find("'convv*'"), std::string::npos);
+  }
 }
 
 std::vector<float> run(const graph::Model& model, const Tensor& input) {
