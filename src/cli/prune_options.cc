@@ -109,8 +109,15 @@ Result<void> PruneFlags::check() const {
     return fail(ErrorCode::kInvalidArgument, "--sensitivity writes nothing: leave OUT away");
   if (out.empty() && !sensitivity)
     return fail(ErrorCode::kInvalidArgument, "OUT is missing: name the file to write");
-  if (finetune.wanted && sensitivity)
-    return fail(ErrorCode::kInvalidArgument, "--sensitivity writes nothing to --finetune");
+  if (sensitivity)
+    for (const auto& [option, is_given] :
+         {std::pair{"--amount", !amount.empty()}, std::pair{"--macs", !macs.empty()},
+          std::pair{"--params", !parameters.empty()}, std::pair{"--latency", !latency.empty()},
+          std::pair{"--global", is_global}, std::pair{"--compress", compress},
+          std::pair{"--finetune", finetune.wanted}})
+      if (is_given)
+        return fail(ErrorCode::kInvalidArgument,
+                    std::string(option) + " means nothing to --sensitivity, which writes nothing");
   if (!is_structured()) {
     if (finetune.wanted)
       return fail(ErrorCode::kInvalidArgument,
@@ -199,8 +206,10 @@ void add_prune_options(CLI::App& app, PruneFlags& flags) {
   add_target_options(app, flags);
   add_data_options(app, flags.data);
   app.get_option("--data")->required(false);
+  app.get_option("--label")->needs("--data");
   app.add_option("--evaluate", flags.evaluate_samples,
                  "Samples to measure quality on, spread over the data (2000)")
+      ->needs("--data")
       ->type_name("N")
       ->check(whole_in_range(1, 100'000'000));
   app.add_flag("--sensitivity", flags.sensitivity,

@@ -178,6 +178,13 @@ class PruneTest(Case):
                 self.assertIn("means nothing to", self.fails(1, "prune", model, out, *arguments))
         error = self.fails(1, "prune", model, out, "--sensitivity", "--data", self.folder)
         self.assertIn("writes nothing", error)
+        for arguments in (("--macs", "50%"), ("--amount", "0.5"), ("--global",), ("--compress",)):
+            error = self.fails(1, "prune", model, "--sensitivity", "--data", self.folder,
+                               *arguments)
+            self.assertIn(arguments[0] + " means nothing to --sensitivity", error)
+        for option in ("--evaluate", "--label"):
+            self.assertIn(option + " requires --data",
+                          self.fails(2, "prune", model, out, option, "9"))
         seed = ("--method", "random", "--seed", "99999999999999999999")
         self.assertIn("--seed", self.fails(2, "prune", model, out, *seed))
         self.assertFalse(out.exists())
