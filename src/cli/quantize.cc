@@ -63,8 +63,8 @@ Result<void> quantize_statically(infer::Runtime& runtime, const std::filesystem:
   const compress::CalibrationOptions calibration{
       .method = method,
       .moving_average = flags.moving_average,
-      .bins = flags.bins,
-      .percentile = flags.percentile,
+      .bins = flags.bins.value_or(2048),
+      .percentile = flags.percentile.value_or(99.999),
       .type = options.activations,
       .memory_max = flags.memory_megabytes * 1'000'000,
       .progress = [&](std::size_t done, std::size_t total) {

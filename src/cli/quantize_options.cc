@@ -242,6 +242,13 @@ std::optional<Width> QuantizeFlags::width() const {
 }
 
 Result<compress::StaticOptions> QuantizeFlags::static_options() const {
+  const auto refuse = [&](const char* option) {
+    return fail(ErrorCode::kInvalidArgument,
+                std::string(option) + " means nothing to --calibration " + calibration);
+  };
+  if (bins && calibration == "minmax") return refuse("--bins");
+  if (percentile && calibration != "percentile") return refuse("--percentile");
+  if (moving_average && calibration != "minmax") return refuse("--moving-average");
   SELVAGE_TRY(auto parsed, parse_overrides(overrides));
   return compress::StaticOptions{
       .format = format == "qdq" ? compress::QuantizationFormat::kQdq

@@ -41,8 +41,8 @@ struct QuantizeFlags {
   std::string rounding = "nearest";
 
   std::string calibration = "minmax";
-  int bins = 2048;
-  double percentile = 99.999;
+  std::optional<int> bins;
+  std::optional<double> percentile;
   std::optional<float> moving_average;
   std::uint64_t memory_megabytes = 512;
 

@@ -138,6 +138,13 @@ class QuantizeTest(Case):
             with self.subTest(options):
                 self.assertIn(message, self.fails(2, "quantize", self.model, self.out, *options))
 
+        for options in (("--percentile", "99"), ("--bins", "256"),
+                        ("--moving-average", "0.1", "--calibration", "mse")):
+            with self.subTest(options):
+                self.assertIn(options[0] + " means nothing to --calibration",
+                              self.fails(1, "quantize", self.model, self.out, "--data", self.data,
+                                         *options))
+
     def test_nothing_that_is_read_is_written_over(self):
         def refuses(message, *arguments):
             before = self.contents()
