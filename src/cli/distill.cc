@@ -128,6 +128,7 @@ Action add(CLI::App& app) {
       ->allow_extra_args(false)
       ->group(kGroup);
   app.add_option("--feature-weight", flags->feature_weight, "Of each such pair in the loss (3000)")
+      ->needs("--feature")
       ->type_name("W")
       ->check(in_range(0, 1e9))
       ->group(kGroup);

@@ -18,6 +18,7 @@ namespace selvage::cli {
 namespace {
 
 using learn::OptimizerKind;
+using learn::ScheduleKind;
 
 /// What an optimiser starts with where nothing is typed: measured on lenet5, mlp and cnn1d from
 /// scratch (docs/training.md).
@@ -200,6 +201,10 @@ Result<learn::TrainOptions> TrainFlags::to_options() const {
     return fail(ErrorCode::kInvalidArgument,
                 "--warmup " + shortest(*warmup) + ": the run has only --epochs " +
                     std::to_string(epochs) + ", so that the rate would never be reached");
+  if (validation_split == 0 && (patience > 0 || options.schedule.kind == ScheduleKind::kPlateau))
+    return fail(ErrorCode::kInvalidArgument,
+                std::string(patience > 0 ? "--patience" : "--schedule plateau") +
+                    " needs data that judge each epoch, but --validation-split is 0");
   options.schedule.warmup_epochs = warmup.value_or(kWarmupPart * static_cast<double>(epochs));
   SELVAGE_TRY(options.augment, learn::parse_augmentation(augment));
   options.loss = loss;

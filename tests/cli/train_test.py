@@ -198,6 +198,9 @@ class Training(unittest.TestCase):
         self.assertIn("not a whole number from 1", refused("--epochs", "1.5"))
         self.assertIn("--momentum is for", refused("--momentum", "0.5", "--optimizer", "adam"))
         self.assertIn("would never be reached", refused("--warmup", "4"))
+        for option in (("--patience", "2"), ("--schedule", "plateau")):
+            self.assertIn("needs data that judge", refused(*option, "--validation-split", "0"))
+        self.assertIn("no parameter's name fits 'nope*'", refused("--freeze", "nope*"))
         self.assertIn("is not a size", refused("--memory", "-5"))
         self.assertIn("an epoch has only 16 batches", refused("--accumulate", "17"))
         (self.folder / "out.onnx.checkpoint").write_bytes(b"junk")
@@ -370,6 +373,8 @@ class Training(unittest.TestCase):
         self.assertIn("no node of the teacher has an output 'nothing'", error)
         code, _, error = run(self.folder, *distill, "output")
         self.assertIn("write STUDENT=TEACHER", error)
+        code, _, error = run(self.folder, *distill[:-1], "--feature-weight", 5)
+        self.assertIn("--feature-weight requires --feature", error)
 
     def test_pruning_is_healed(self):
         self.assertEqual(self.train("dense.onnx")[0], 0)
