@@ -205,6 +205,9 @@ void print(const OptimizeReport& report, Output& output) {
 Result<void> optimize(const OptimizeFlags& flags, Output& output) {
   SELVAGE_TRY(const auto path, model_path(flags.model));
   SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.out, {flags.data.path}));
+  if (std::error_code ignored; fs::equivalent(flags.work, flags.data.path, ignored))
+    return fail(ErrorCode::kInvalidArgument,
+                "--work " + flags.work + " is the data's folder: its files would be samples");
   if (!flags.report.empty())
     SELVAGE_RETURN_IF_ERROR(check_output_path(path, flags.report, {flags.data.path, flags.out}));
   SELVAGE_TRY(const auto options, flags.session.to_model_options());

@@ -34,6 +34,14 @@ Result<double> fraction(const std::string& option, std::string_view text) {
   return part;
 }
 
+/// What a target may be: something stays, and something goes.
+Result<double> inner_fraction(const std::string& option, const std::string& text) {
+  SELVAGE_TRY(const auto part, fraction(option, text));
+  if (part > 0 && part < 1) return part;
+  return fail(ErrorCode::kInvalidArgument,
+              option + " " + text + ": more than nothing and less than all, as 0.5 or 50%");
+}
+
 /// torch's rule: a whole number is a count, anything with a point or a percent sign a fraction.
 Result<std::variant<double, std::uint64_t>> weight_amount(const std::string& text) {
   std::uint64_t count = 0;
@@ -49,7 +57,7 @@ Result<compress::PruneTarget> latency_target(const std::string& text,
                                              const compress::ChannelOptions& options,
                                              const graph::Model& model) {
   if (!text.ends_with("ms")) {
-    SELVAGE_TRY(const auto part, fraction("--latency", text));
+    SELVAGE_TRY(const auto part, inner_fraction("--latency", text));
     return compress::PruneTarget{.kind = PruneTargetKind::kLatency, .value = part};
   }
   const auto wanted = number(std::string_view(text).substr(0, text.size() - 2));
@@ -172,12 +180,12 @@ Result<compress::PruneTarget> PruneFlags::target(const compress::ChannelOptions&
   if (!latency.empty()) return latency_target(latency, options, whole);
   if (!macs.empty()) {
     found.kind = PruneTargetKind::kMacs;
-    SELVAGE_TRY(found.value, fraction("--macs", macs));
+    SELVAGE_TRY(found.value, inner_fraction("--macs", macs));
   } else if (!parameters.empty()) {
     found.kind = PruneTargetKind::kParameters;
-    SELVAGE_TRY(found.value, fraction("--params", parameters));
+    SELVAGE_TRY(found.value, inner_fraction("--params", parameters));
   } else if (!amount.empty()) {
-    SELVAGE_TRY(found.value, fraction("--amount", amount));
+    SELVAGE_TRY(found.value, inner_fraction("--amount", amount));
   }
   return found;
 }
@@ -193,7 +201,8 @@ void add_prune_options(CLI::App& app, PruneFlags& flags) {
   app.add_option(
          "--importance", flags.importance,
          "structured: what a channel is worth: l1, l2 (the default), bn (the scale of its batch "
-         "norm) or taylor (what the loss on --data would change without it)")
+         "norm; l2 where there is none) or taylor (what the loss on --data would change without "
+         "it)")
       ->type_name("NORM")
       ->check(one_of({"l1", "l2", "bn", "taylor"}));
   app.add_option("--pattern", flags.pattern, "nm: N:M (2:4)")->type_name("N:M");

@@ -293,8 +293,10 @@ void add_quantize_options(CLI::App& app, QuantizeFlags& flags) {
       ->needs("--to");
   add_data_options(app, flags.data);
   app.get_option("--data")->required(false);
+  app.get_option("--label")->needs("--data");
   app.add_option("--evaluate", flags.evaluate_samples,
                  "Samples to compare quality on, before and after (2000)")
+      ->needs("--data")
       ->type_name("N")
       ->check(whole_in_range(1, 100'000'000));
   app.add_flag("--no-passes", flags.no_passes,

@@ -171,6 +171,10 @@ Result<void> Dataset::State::prepare(const fs::path& path) {
                 "'" + path.string() +
                     "' holds no samples: pictures (.jpg, .png, .pgm, .ppm), .wav, .npy, .npz, .pb "
                     "or raw tensors (.bin), or folders of them");
+  if (!options.label.empty() && !source->takes_label)
+    return fail(ErrorCode::kInvalidArgument,
+                "'" + path.string() + "' has no columns or named arrays of which '" +
+                    options.label + "' could be the label: only .csv and .npz do");
   DecodedSample first;
   if (auto read = source->read(0, first); !read) return at(0, std::move(read).error());
   auto encoder = SampleEncoder::create(given, card, first.input, source->is_uniform());

@@ -296,7 +296,9 @@ Result<std::unique_ptr<SampleSource>> open_npz(const fs::path& file, const Sourc
           : find_array(arrays, {&wanted, 1});
   if (!labels && !wanted.empty())
     return bad_file(file, "no array '" + wanted + "'; the file holds " + names_of(arrays));
-  return finish(std::move(inputs), labels, file, file, request);
+  SELVAGE_TRY(auto source, finish(std::move(inputs), labels, file, file, request));
+  source->takes_label = true;
+  return source;
 }
 
 }  // namespace selvage::infer

@@ -64,6 +64,7 @@ class SampleSource {
   [[nodiscard]] virtual bool is_uniform() const { return true; }
 
   Targets targets;
+  bool takes_label = false;  ///< DatasetOptions::label names one of its columns or arrays.
   std::vector<FileStamp> files;
 };
 

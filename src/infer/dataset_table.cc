@@ -49,6 +49,7 @@ class TableSource final : public SampleSource {
   [[nodiscard]] Result<void> load(const media::Table& table, const SourceRequest& request) {
     SELVAGE_TRY(const auto label, label_column(table, request.options.label));
     const auto* card = std::get_if<TableInput>(&request.card.input.kind);
+    takes_label = true;
     rows_ = table.rows();
     if (card && !card->columns.empty()) {
       for (const auto& column : card->columns) {

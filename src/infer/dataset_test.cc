@@ -223,6 +223,14 @@ TEST_F(DatasetTest, CsvErrorsNameFileAndRow) {
               HasSubstr("does not hold 2 values"));
 }
 
+TEST_F(DatasetTest, ALabelMeansSomethingToNamedColumnsOnly) {
+  write_picture("a/1.png", 2, 2, 10);
+  write_picture("b/1.png", 2, 2, 200);
+  EXPECT_TRUE(open(folder_, declared({-1, 3, 2, 2})));
+  EXPECT_THAT(error_of(folder_, declared({-1, 3, 2, 2}), {}, {.label = "kind"}),
+              HasSubstr("'kind' could be the label"));
+}
+
 TEST_F(DatasetTest, FractionsAreValues) {
   const auto data = open(write("r.csv", "a,target\n1,0.5\n2,1\n"), declared({-1, 1}));
   ASSERT_TRUE(data);

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <set>
 
 namespace selvage::learn {
 namespace {
@@ -66,9 +67,13 @@ void add_noise(std::span<float> sample, float deviation, Random& random) {
 
 Result<AugmentOptions> parse_augmentation(std::string_view text) {
   AugmentOptions options;
+  std::set<std::string> seen;
   while (!text.empty()) {
     const auto comma = std::min(text.find(','), text.size());
-    SELVAGE_RETURN_IF_ERROR(set(options, text.substr(0, comma)));
+    const auto word = text.substr(0, comma), name = word.substr(0, word.find('='));
+    if (!seen.insert(std::string(name)).second)
+      return fail(ErrorCode::kInvalidArgument, "augmentation: " + std::string(name) + " twice");
+    SELVAGE_RETURN_IF_ERROR(set(options, word));
     text.remove_prefix(std::min(comma + 1, text.size()));
   }
   return options;

@@ -101,6 +101,7 @@ TEST(Augment, TextGoesBothWays) {
   EXPECT_EQ(options->shift, 2);
   EXPECT_EQ(to_text(*options), "flip,shift=2,noise=0.05,mixup=0.2");
   EXPECT_EQ(to_text(*parse_augmentation("")), "");
+  EXPECT_THAT(parse_augmentation("shift=2,flip,shift=3").error().message, HasSubstr("shift twice"));
   for (const auto* wrong :
        {"spin", "shift", "shift=1.5", "crop=2", "noise=x", "flip=1", "noise=-1"})
     EXPECT_THAT(parse_augmentation(wrong).error().message, HasSubstr(wrong));

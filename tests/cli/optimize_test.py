@@ -159,6 +159,7 @@ class OptimizeTest(Case):
             (BLAZEFACE, out, "--data", self.folder / "nothing"): "--data",
             (self.folder / "none.onnx", out, "--data", data): "no model",
             (BLAZEFACE, out, "--data", data, "--report", out): "is read or written as well",
+            (BLAZEFACE, out, "--data", data, "--work", data): "is the data's folder",
         }
         for arguments, message in cases.items():
             with self.subTest(arguments):

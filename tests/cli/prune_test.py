@@ -145,6 +145,8 @@ class PruneTest(Case):
         model, out = self.model(), self.folder / "out.onnx"
         cases = {
             ("--macs", "1%"): "at best",
+            ("--macs", "100%"): "--macs 100%: more than nothing and less than all",
+            ("--amount", "0"): "--amount 0: more than nothing and less than all",
             ("--macs", "lots"): "--macs lots: write a part of the whole",
             ("--amount", "1.5"): "--amount 1.5: write a part of the whole",
             ("--exclude", "nobody"): "'nobody'",
