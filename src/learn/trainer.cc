@@ -373,6 +373,10 @@ Result<void> Run::check_teachers() const {
       return invalid("the teacher did not answer every sample");
   }
   const auto* teacher = data_.distillation.teacher;
+  if (teacher != nullptr && data_.distillation.weight > 0 &&
+      objective_.loss != LossKind::kCrossEntropy)
+    return invalid("a teacher is followed through the softmax over its classes, but '" +
+                   objective_.output + "' and these labels have no classes to choose from");
   if (teacher != nullptr && std::cmp_not_equal(teacher->width, objective_.width))
     return invalid("the teacher answers with " + std::to_string(teacher->width) +
                    " numbers, the student's '" + objective_.output + "' has " +

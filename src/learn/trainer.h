@@ -61,8 +61,8 @@ struct FeatureMatch {
   float weight = 3000;
 };
 
-/// A teacher's part of the loss: weight * KL * T^2, and 1 - weight of the objective's; features are
-/// added to that.
+/// A teacher's part of the loss: weight * KL * T^2, and 1 - weight of the objective's, which is
+/// cross-entropy unless the weight is 0; features are added to that.
 struct Distillation {
   const TeacherOutputs* teacher = nullptr;
   float temperature = 3;

@@ -354,6 +354,12 @@ class Training(unittest.TestCase):
         code, _, error = run(self.folder, *distill, "--teacher", "teacher.onnx")
         self.assertEqual(code, 1, error)
         self.assertIn("the teacher answers with 5 numbers, the student's 'output' has 4", error)
+        (self.folder / "rows.csv").write_text("a,y\n" + "0.1,0.25\n0.7,0.5\n" * 20)
+        self.json_of("new", "mlp", "line.onnx", "--input", 1, "--classes", 1)
+        code, _, error = run(self.folder, "distill", "line.onnx", "small.onnx", "--epochs", 1,
+                             "--data", "rows.csv", "--teacher", "line.onnx")
+        self.assertEqual(code, 1, error)
+        self.assertIn("have no classes to choose from", error)
         before = digest(self.folder / "teacher.onnx")
         code, _, error = run(self.folder, "distill", "student.onnx", "teacher.onnx", "--data", ".",
                              "--teacher", "start.onnx", "--teacher", "teacher.onnx")
