@@ -60,11 +60,12 @@ Result<void> quantize_statically(infer::Runtime& runtime, const std::filesystem:
   report.method = "static " + flags.activations + " activations, " + flags.weights + " weights, " +
                   flags.calibration + " calibration";
   std::optional<Progress> progress;
+  const compress::CalibrationOptions defaults;
   const compress::CalibrationOptions calibration{
       .method = method,
       .moving_average = flags.moving_average,
-      .bins = flags.bins.value_or(2048),
-      .percentile = flags.percentile.value_or(99.999),
+      .bins = flags.bins.value_or(defaults.bins),
+      .percentile = flags.percentile.value_or(defaults.percentile),
       .type = options.activations,
       .memory_max = flags.memory_megabytes * 1'000'000,
       .progress = [&](std::size_t done, std::size_t total) {

@@ -1,7 +1,5 @@
 #include "graph/values.h"
 
-#include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
