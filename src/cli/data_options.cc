@@ -26,4 +26,10 @@ void add_data_options(CLI::App& app, DataFlags& flags) {
       ->type_name("NAME");
 }
 
+void add_optional_data_options(CLI::App& app, DataFlags& flags) {
+  add_data_options(app, flags);
+  app.get_option("--data")->required(false);
+  app.get_option("--label")->needs("--data");
+}
+
 }  // namespace selvage::cli

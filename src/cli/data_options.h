@@ -26,5 +26,7 @@ struct DataFlags {
 };
 /// `--data`, required, and `--label`.
 void add_data_options(CLI::App& app, DataFlags& flags);
+/// The same where a command can do without data; then `--label` needs them.
+void add_optional_data_options(CLI::App& app, DataFlags& flags);
 
 }  // namespace selvage::cli

@@ -91,7 +91,7 @@ Result<void> diff(const DiffFlags& flags, Output& output) {
   std::optional<Progress> progress;
   SELVAGE_TRY(const auto layers,
               compress::compare_layers(*runtime, first, second, samples,
-                                       {.memory_max = flags.memory_megabytes * 1'000'000,
+                                       {.memory_max = flags.memory_megabytes * kMegabyte,
                                         .progress = [&](std::size_t done, std::size_t total) {
                                           if (!progress)
                                             progress.emplace(output, "comparing", total);

@@ -244,7 +244,7 @@ Result<void> check_output_path(const fs::path& in, const fs::path& out,
     return fail(ErrorCode::kNotFound, "no folder '" + out.parent_path().string() + "' to write '" +
                                           out.string() + "' into");
   // Whether it may be written shows a file begun and given up.
-  if (const auto begun = AtomicFile::create(out); !begun) return std::unexpected(begun.error());
+  SELVAGE_RETURN_IF_ERROR(AtomicFile::create(out));
   return {};
 }
 

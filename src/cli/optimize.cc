@@ -28,7 +28,6 @@ namespace fs = std::filesystem;
 using compress::CandidateKind;
 using std::chrono::nanoseconds;
 
-constexpr double kMegabyte = 1e6;
 constexpr std::array kKinds{CandidateKind::kFloat,   CandidateKind::kDynamic,
                             CandidateKind::kStatic,  CandidateKind::kWeightOnly,
                             CandidateKind::kFloat16, CandidateKind::kChannels};

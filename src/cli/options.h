@@ -28,6 +28,9 @@ void add_json_option(CLI::App& app);
 /// Accepts a whole number from `min` to `max`.
 [[nodiscard]] CLI::Validator whole_in_range(std::int64_t min, std::int64_t max);
 
+/// Of options that count megabytes.
+inline constexpr std::uint64_t kMegabyte = 1'000'000;
+
 /// Accepts a size such as 150MB, and makes it bytes.
 [[nodiscard]] CLI::Validator size_value();
 

@@ -213,9 +213,7 @@ void add_prune_options(CLI::App& app, PruneFlags& flags) {
                   "Leave these layers alone: names of nodes, or of groups as they are printed")
       ->type_name("NAME,...");
   add_target_options(app, flags);
-  add_data_options(app, flags.data);
-  app.get_option("--data")->required(false);
-  app.get_option("--label")->needs("--data");
+  add_optional_data_options(app, flags.data);
   app.add_option("--evaluate", flags.evaluate_samples,
                  "Samples to measure quality on, spread over the data (2000)")
       ->needs("--data")

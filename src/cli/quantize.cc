@@ -67,7 +67,7 @@ Result<void> quantize_statically(infer::Runtime& runtime, const std::filesystem:
       .bins = flags.bins.value_or(defaults.bins),
       .percentile = flags.percentile.value_or(defaults.percentile),
       .type = options.activations,
-      .memory_max = flags.memory_megabytes * 1'000'000,
+      .memory_max = flags.memory_megabytes * kMegabyte,
       .progress = [&](std::size_t done, std::size_t total) {
         if (!progress) progress.emplace(output, "calibrating", total);
         progress->set(done);

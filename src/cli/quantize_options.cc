@@ -291,9 +291,7 @@ void add_quantize_options(CLI::App& app, QuantizeFlags& flags) {
   app.add_flag("--storage", flags.storage,
                "With --to: only the file is in 16 bits, the model computes in float32 as before")
       ->needs("--to");
-  add_data_options(app, flags.data);
-  app.get_option("--data")->required(false);
-  app.get_option("--label")->needs("--data");
+  add_optional_data_options(app, flags.data);
   app.add_option("--evaluate", flags.evaluate_samples,
                  "Samples to compare quality on, before and after (2000)")
       ->needs("--data")

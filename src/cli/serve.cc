@@ -19,8 +19,6 @@ using std::chrono::milliseconds;
 
 constexpr auto kLookInterval = milliseconds(100);
 
-constexpr double kPollSeconds = 15;
-
 struct Chosen {
   serve::ServerOptions server;
   std::vector<std::string> folders;
@@ -52,9 +50,10 @@ Result<serve::ServerOptions> options_of(const Chosen& chosen) {
   if (!chosen.models.empty() && chosen.control != "explicit")
     return fail(ErrorCode::kInvalidArgument, "--load-model needs --model-control explicit");
   if (chosen.control == "poll") {
-    const auto seconds = chosen.poll_seconds.value_or(kPollSeconds);
-    options.repository.control =
-        infer::LoadByPolling{milliseconds(static_cast<std::int64_t>(seconds * 1000))};
+    infer::LoadByPolling polling;
+    if (chosen.poll_seconds)
+      polling.interval = milliseconds(static_cast<std::int64_t>(*chosen.poll_seconds * 1000));
+    options.repository.control = polling;
   } else if (chosen.control == "explicit") {
     options.repository.control = infer::LoadExplicitly{chosen.models};
   }

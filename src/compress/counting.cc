@@ -87,20 +87,6 @@ SELVAGE_INLINE void find_bins_in(const UniformBins& bins, const float* values, s
     find_bins_of<false>(bins, values, count, found);
 }
 
-SELVAGE_INLINE void quantize_to_bytes(std::span<const float> values,
-                                      QuantizationParameters parameters, QuantizedRange range,
-                                      std::byte* to) {
-  const float scale = parameters.scale;
-  const auto zero_point = static_cast<float>(parameters.zero_point);
-  const auto low = static_cast<float>(range.min), high = static_cast<float>(range.max);
-  const float* const from = values.data();
-  auto* const bytes = reinterpret_cast<std::uint8_t*>(to);
-  SELVAGE_VECTORISE
-  for (std::size_t i = 0; i < values.size(); ++i)
-    bytes[i] = static_cast<std::uint8_t>(
-        static_cast<std::int32_t>(quantized(from[i], scale, zero_point, low, high)));
-}
-
 /// numpy's log of float32 on x86 (loops_exponent_log.dispatch.c.src): a rational function on
 /// [1/sqrt(2), sqrt(2)], which differs from libm's in the last place. For positive normal numbers.
 SELVAGE_INLINE float numpy_log(float value) {
@@ -182,7 +168,7 @@ SELVAGE_INLINE float kl_divergence(std::span<float> p, std::span<float> q) {
     target static void quantize_bytes(std::span<const float> values,                               \
                                       QuantizationParameters parameters, QuantizedRange range,     \
                                       std::byte* to) {                                             \
-      quantize_to_bytes(values, parameters, range, to);                                            \
+      quantize_as<std::uint8_t>(values, parameters, range, to);                                    \
     }                                                                                              \
     target static float divergence(std::span<float> p, std::span<float> q) {                       \
       return kl_divergence(p, q);                                                                  \

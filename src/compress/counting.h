@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 
 #include "compress/quantization.h"
@@ -42,6 +43,20 @@ struct UniformBins {
   steps = steps <= kQuotientMax ? steps : kQuotientMax;
   const float shifted = round_half_to_even(steps) + zero_point;
   return shifted <= low ? low : shifted >= high ? high : shifted;
+}
+
+/// quantize() of all, within `range`; `to` may lie at any byte.
+template <typename Stored>
+[[gnu::always_inline]] inline void quantize_as(std::span<const float> values,
+                                               QuantizationParameters parameters,
+                                               QuantizedRange range, std::byte* to) {
+  const auto zero_point = static_cast<float>(parameters.zero_point);
+  const auto low = static_cast<float>(range.min), high = static_cast<float>(range.max);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto stored = static_cast<Stored>(
+        static_cast<std::int32_t>(quantized(values[i], parameters.scale, zero_point, low, high)));
+    std::memcpy(to + i * sizeof stored, &stored, sizeof stored);
+  }
 }
 
 struct Counting {

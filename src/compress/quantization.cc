@@ -34,18 +34,6 @@ const TypeRanges& ranges_of(DataType type) {
   return *found;
 }
 
-void quantize_to_16_bits(std::span<const float> values, QuantizationParameters parameters,
-                         QuantizedRange range, std::byte* to) {
-  const auto zero_point = static_cast<float>(parameters.zero_point);
-  const auto low = static_cast<float>(range.min), high = static_cast<float>(range.max);
-  for (const float value : values) {
-    const auto stored = static_cast<std::uint16_t>(
-        static_cast<std::int32_t>(quantized(value, parameters.scale, zero_point, low, high)));
-    std::memcpy(to, &stored, sizeof stored);
-    to += sizeof stored;
-  }
-}
-
 /// How a tensor falls into channels along an axis: outer x channels x inner.
 struct Channels {
   std::size_t outer = 1, count = 1, inner = 1;
@@ -140,7 +128,7 @@ void quantize(std::span<const float> values, QuantizationParameters parameters, 
   const auto range = ranges_of(type).full;
   switch (type) {
     case DataType::kUint16:
-    case DataType::kInt16: return quantize_to_16_bits(values, parameters, range, to.data());
+    case DataType::kInt16: return quantize_as<std::uint16_t>(values, parameters, range, to.data());
     default: return counting().quantize_bytes(values, parameters, range, to.data());
   }
 }
