@@ -7,6 +7,7 @@
 
 #include <selvage/onnx.pb.h>
 
+#include "graph/index.h"
 #include "graph/values.h"
 #include "infer/custom_operator.h"
 #include "learn/gradient_rules.h"
@@ -54,6 +55,13 @@ std::string describe(const onnx::NodeProto& node) {
   return node.op_type() + " '" + name + "'";
 }
 
+/// What a node reads, its subgraphs included.
+std::vector<std::string> reads(const onnx::NodeProto& node) {
+  std::vector<std::string> names(node.input().begin(), node.input().end());
+  for (const auto name : graph::captures(node)) names.emplace_back(name);
+  return names;
+}
+
 bool is_known(const onnx::NodeProto& node) {
   // The runtime's own quantisation means what ONNX's does; older operator sets have 4 bits only so.
   if (node.domain() == "com.microsoft")
@@ -95,7 +103,7 @@ class Differentiator {
   void spread(int index) {
     const auto& node = graph_.node(index);
     if (is_known(node) && std::ranges::find(kFlat, node.op_type()) != std::end(kFlat)) return;
-    if (std::ranges::none_of(node.input(), [&](const auto& in) { return wanted_.contains(in); }))
+    if (std::ranges::none_of(reads(node), [&](const auto& in) { return wanted_.contains(in); }))
       return;
     for (const auto& output : node.output()) {
       const auto type = builder_.value(output);
@@ -106,6 +114,7 @@ class Differentiator {
   }
   /// A shape operator on a quantised value.
   bool is_quantised(const onnx::NodeProto& node) {
+    if (node.input().empty()) return false;
     const auto input = builder_.value(node.input(0));
     return input && !input.is_float() && wanted_.contains(node.input(0));
   }
@@ -151,9 +160,10 @@ class Differentiator {
     for (int i = index; i >= 0;) {
       const auto& node = graph_.node(i);
       before.push_back(describe(node));
-      const auto input = std::ranges::find_if(
-          node.input(), [&](const auto& name) { return wanted_.contains(name); });
-      if (input == node.input().end()) break;
+      const auto inputs = reads(node);
+      const auto input =
+          std::ranges::find_if(inputs, [&](const auto& name) { return wanted_.contains(name); });
+      if (input == inputs.end()) break;
       i = producer_.at(*input);
       if (i < 0) before.push_back(*input);
     }

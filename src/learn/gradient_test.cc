@@ -1009,6 +1009,42 @@ TEST(AddGradients, NamesAnOperatorWithoutGradientAndThePath) {
                         "loss: w -> Mul 'a' -> LRN 'b' -> Exp 'y' -> "));
 }
 
+TEST(AddGradients, NamesAChoiceThatDependsOnTheData) {
+  const float w[] = {1, 2, 3, 4};
+  auto builder = std::move(ModelBuilder()
+                               .input("x", DataType::kFloat32, {1, 4})
+                               .input("c", DataType::kBool, {1})
+                               .initialiser("w", {4}, w)
+                               .node("Mul", {"x", "w"}, {"a"})
+                               .node("If", {"c"}, {"b"})
+                               .node("Exp", {"b"}, {"y"})
+                               .output("y", DataType::kFloat32, {1, 4}));
+  auto model = builder.build();
+  auto& choice = *model.proto().mutable_graph()->mutable_node(1);
+  for (const auto* name : {"then_branch", "else_branch"}) {
+    auto& attribute = *choice.add_attribute();
+    attribute.set_name(name);
+    attribute.set_type(onnx::AttributeProto::GRAPH);
+    auto& branch = *attribute.mutable_g();
+    branch.set_name(name);
+    auto& node = *branch.add_node();
+    node.set_op_type("Relu");
+    node.add_input("a");
+    node.add_output(std::string(name) + "_out");
+    branch.add_output()->set_name(node.output(0));
+  }
+  auto prepared = prepare(runtime(), model, {});
+  ASSERT_TRUE(prepared) << prepared.error().message;
+  GraphBuilder graph(*prepared->model.proto().mutable_graph(), prepared->types);
+  const std::string wanted[] = {"w"};
+  const auto result = add_gradients(graph, sum_all(graph.value("y")), wanted);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, ErrorCode::kUnimplemented);
+  EXPECT_THAT(result.error().message,
+              HasSubstr("If 'b' has no gradient and lies between a trained parameter and the "
+                        "loss: w -> Mul 'a' -> If 'b' -> Exp 'y' -> "));
+}
+
 TEST(AddGradients, StopsAtWhatIsConstantAlmostEverywhere) {
   const float w[] = {1.5, 2.5, -3.5, 4.5};
   auto model = ModelBuilder();

@@ -8,6 +8,7 @@
 #include <selvage/onnx.pb.h>
 
 #include "graph/edit.h"
+#include "graph/index.h"
 #include "graph/tensor.h"
 #include "infer/session.h"
 #include "learn/opset.h"
@@ -308,12 +309,11 @@ void drop_dead(onnx::GraphProto& graph) {
   std::vector<onnx::NodeProto*> live;
   for (int i = nodes.size() - 1; i >= 0; --i) {
     auto& node = nodes[i];
-    const bool is_live = has_subgraph(node) ||  // Its names are not followed here.
-                         std::ranges::any_of(node.output(), [&](const auto& output) {
-                           return needed.contains(output);
-                         });
+    const bool is_live = std::ranges::any_of(
+        node.output(), [&](const auto& output) { return needed.contains(output); });
     if (!is_live) continue;
     needed.insert(node.input().begin(), node.input().end());
+    for (const auto name : graph::captures(node)) needed.emplace(name);
     live.push_back(&node);
   }
   for (auto node = live.rbegin(); node != live.rend(); ++node) *kept.Add() = std::move(**node);
