@@ -1,6 +1,5 @@
 #include "graph/values.h"
 
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -8,6 +7,7 @@
 
 #include <selvage/onnx.pb.h>
 
+#include "base/half.h"
 #include "graph/names.h"
 #include "graph/tensor.h"
 
@@ -19,38 +19,6 @@ T load(const std::byte* bytes) {
   T value;
   std::memcpy(&value, bytes, sizeof value);
   return value;
-}
-
-float from_half(std::uint16_t half) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000) << 16;
-  const std::uint32_t exponent = (half >> 10) & 0x1f;
-  const std::uint32_t mantissa = half & 0x3ff;
-  if (exponent == 0) {
-    const float value = std::ldexp(static_cast<float>(mantissa), -24);
-    return sign != 0 ? -value : value;
-  }
-  const std::uint32_t wide = exponent == 31 ? 255 : exponent + 112;
-  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
-}
-
-/// IEEE 754 binary16, rounded to nearest even.
-std::uint16_t to_half(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000);
-  const float magnitude = std::abs(value);
-  if (std::isnan(value)) return static_cast<std::uint16_t>(sign | 0x7e00);
-  if (magnitude >= 65520.0f) return static_cast<std::uint16_t>(sign | 0x7c00);
-  if (magnitude < 0x1p-14f)  // Denormal halves are multiples of 2^-24.
-    return static_cast<std::uint16_t>(sign | static_cast<int>(std::nearbyint(magnitude * 0x1p24f)));
-  const std::uint32_t rebased = (bits & 0x7fffffff) - (112u << 23);
-  const std::uint32_t rounded = rebased + 0xfff + ((rebased >> 13) & 1);
-  return static_cast<std::uint16_t>(sign | (rounded >> 13));
-}
-
-std::uint16_t to_bfloat(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40);
-  return static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
 template <typename Stored, typename Number, typename Convert>
@@ -127,10 +95,7 @@ Result<std::vector<float>> read_floats(const onnx::TensorProto& tensor,
     case DataType::kFloat64:
       return convert<double, float>(bytes, [](double x) { return static_cast<float>(x); });
     case DataType::kFloat16: return convert<std::uint16_t, float>(bytes, from_half);
-    case DataType::kBfloat16:
-      return convert<std::uint16_t, float>(bytes, [](std::uint16_t x) {
-        return std::bit_cast<float>(static_cast<std::uint32_t>(x) << 16);
-      });
+    case DataType::kBfloat16: return convert<std::uint16_t, float>(bytes, from_bfloat);
     default: {
       std::vector<float> numbers(bytes.size() / sizeof(float));
       if (!numbers.empty()) std::memcpy(numbers.data(), bytes.data(), bytes.size());

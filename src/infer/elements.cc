@@ -1,48 +1,14 @@
 #include "infer/elements.h"
 
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
 
+#include "base/half.h"
+
 namespace selvage::infer {
 namespace {
-
-float float_of_half(std::uint16_t half) {
-  const std::uint32_t sign = (half & 0x8000u) << 16;
-  const std::uint32_t exponent = (half >> 10) & 0x1fu;
-  const std::uint32_t fraction = half & 0x3ffu;
-  if (exponent == 0) {  // Zero or denormal: fraction * 2^-24.
-    const float value = static_cast<float>(fraction) * 0x1p-24f;
-    return sign ? -value : value;
-  }
-  const std::uint32_t wide = exponent == 0x1f ? 0xffu : exponent + (127 - 15);
-  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
-}
-
-std::uint16_t half_of_float(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t sign = (bits >> 16) & 0x8000u;
-  const float magnitude = std::fabs(value);
-  if (std::isnan(value)) return static_cast<std::uint16_t>(sign | 0x7e00u);
-  if (magnitude >= 65'520.0f) return static_cast<std::uint16_t>(sign | 0x7c00u);
-  if (magnitude < 0x1p-14f)  // nearbyint rounds half to even, as the conversion must.
-    return static_cast<std::uint16_t>(
-        sign | static_cast<std::uint32_t>(std::nearbyint(magnitude * 0x1p24f)));
-  const std::uint32_t rounded = (bits & 0x7fffffffu) + 0xfffu + ((bits >> 13) & 1u);
-  return static_cast<std::uint16_t>(sign | ((rounded - ((127u - 15u) << 23)) >> 13));
-}
-
-float float_of_bfloat(std::uint16_t value) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
-}
-
-std::uint16_t bfloat_of_float(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
-  return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
 
 template <typename T>
 T number_as(double value) {
@@ -92,8 +58,8 @@ Result<void> convert(const TensorView& tensor, std::vector<To>& to) {
     for (std::size_t i = 0; i < values.size(); ++i) {
       if constexpr (std::is_same_v<T, std::uint16_t>) {
         to[i] =
-            static_cast<To>(tensor.type == DataType::kFloat16    ? float_of_half(values[i])
-                            : tensor.type == DataType::kBfloat16 ? float_of_bfloat(values[i])
+            static_cast<To>(tensor.type == DataType::kFloat16    ? from_half(values[i])
+                            : tensor.type == DataType::kBfloat16 ? from_bfloat(values[i])
                                                                  : static_cast<float>(values[i]));
       } else {
         to[i] = static_cast<To>(values[i]);
@@ -127,8 +93,8 @@ Result<void> write_elements(std::span<const double> values, DataType type,
     for (std::size_t i = 0; i < values.size(); ++i) {
       T element = number_as<T>(values[i]);
       if constexpr (std::is_same_v<T, std::uint16_t>) {
-        if (type == DataType::kFloat16) element = half_of_float(static_cast<float>(values[i]));
-        if (type == DataType::kBfloat16) element = bfloat_of_float(static_cast<float>(values[i]));
+        if (type == DataType::kFloat16) element = to_half(static_cast<float>(values[i]));
+        if (type == DataType::kBfloat16) element = to_bfloat(static_cast<float>(values[i]));
       }
       std::memcpy(bytes.data() + i * sizeof(T), &element, sizeof(T));
     }
