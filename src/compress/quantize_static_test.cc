@@ -209,7 +209,8 @@ TEST(QuantizeStatic, RefusesWhatTheModelDoesNotHave) {
 TEST(QuantizeStatic, OverridesWin) {
   const auto original = small_network().build();
   auto model = original.copy();
-  const auto report = quantize(model, {.overrides = {{"a2", {.type = DataType::kUint16}},
+  const auto report = quantize(model, {.width = Width::kFull,
+                                       .overrides = {{"a2", {.type = DataType::kUint16}},
                                                      {"w1", {.min = -2.0f, .max = 2.0f}},
                                                      {"c2", {.scale = 0.125f, .zero_point = 3}}}});
   ASSERT_TRUE(report) << report.error().message;
