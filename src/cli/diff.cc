@@ -1,6 +1,7 @@
 // `selvage diff`: where two models of the same network part.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <CLI/CLI.hpp>
 
@@ -49,8 +50,9 @@ std::string report_text(const std::vector<LayerDifference>& layers, std::size_t 
   for (std::size_t i = 0; i < std::min(flags.top, sorted.size()); ++i) {
     const auto& layer = sorted[i];
     table.add({format_decibels(layer.sqnr_db), layer.type, layer.name,
-               significant(static_cast<double>(layer.range.min)) + " to " +
-                   significant(static_cast<double>(layer.range.max)),
+               layer.range ? significant(static_cast<double>(layer.range->min)) + " to " +
+                                 significant(static_cast<double>(layer.range->max))
+                           : "NaN",
                significant(layer.largest_difference)});
   }
   text += table.to_text(style);
@@ -67,9 +69,11 @@ std::string report_json(const std::vector<LayerDifference>& layers, std::size_t 
   json.field("samples", samples).key("values").begin_array();
   for (const auto& layer : worst_first(layers)) {
     json.begin_object().field("name", layer.name).field("type", layer.type);
-    json.field("sqnr_db", layer.sqnr_db);  // null where the two are equal.
+    json.field("sqnr_db", layer.sqnr_db);  // null where it has no bound.
+    json.field("equal", layer.sqnr_db == std::numeric_limits<double>::infinity());
     json.field("largest_difference", layer.largest_difference);
-    json.field("min", layer.range.min).field("max", layer.range.max).end_object();
+    if (layer.range) json.field("min", layer.range->min).field("max", layer.range->max);
+    json.end_object();
   }
   return json.end_array().end_object().text() + "\n";
 }

@@ -248,7 +248,9 @@ Result<void> evaluate(const EvaluateFlags& flags, Output& output) {
   if (!flags.against.empty()) {
     SELVAGE_TRY(const auto other, infer::Model::load(*runtime, flags.against, options));
     if (report.evaluation) {
-      SELVAGE_TRY(report.reference, evaluate_model(*other, *data, flags, flags.against, output));
+      auto beside = evaluate_model(*other, *data, flags, flags.against, output);
+      if (!beside) return std::unexpected(std::move(beside).error().with_context(flags.against));
+      report.reference = *std::move(beside);
     }
     Progress progress(output, "comparing", data->size());
     SELVAGE_TRY(report.agreement,

@@ -37,6 +37,24 @@ Result<compress::CalibrationMethod> method_named(const std::string& name) {
   return fail(ErrorCode::kInvalidArgument, "no calibration is named '" + name + "'");
 }
 
+/// Shown once calibration says how long it is.
+class CalibrationProgress {
+ public:
+  explicit CalibrationProgress(Output& output) : output_(output) {}
+  [[nodiscard]] std::function<bool(std::size_t, std::size_t)> callback() {
+    return [this](std::size_t done, std::size_t total) {
+      if (!progress_) progress_.emplace(output_, "calibrating", total);
+      progress_->set(done);
+      return !interrupted();
+    };
+  }
+  void finish() { progress_.reset(); }
+
+ private:
+  Output& output_;
+  std::optional<Progress> progress_;
+};
+
 Result<void> quantize_statically(infer::Runtime& runtime, const std::filesystem::path& path,
                                  graph::Model& model, const infer::Model& original,
                                  const infer::Dataset& data, const QuantizeFlags& flags,
@@ -59,8 +77,8 @@ Result<void> quantize_statically(infer::Runtime& runtime, const std::filesystem:
   report.samples = samples.count;
   report.method = "static " + flags.activations + " activations, " + flags.weights + " weights, " +
                   flags.calibration + " calibration";
-  std::optional<Progress> progress;
   const compress::CalibrationOptions defaults;
+  CalibrationProgress progress(output);
   const compress::CalibrationOptions calibration{
       .method = method,
       .moving_average = flags.moving_average,
@@ -68,13 +86,9 @@ Result<void> quantize_statically(infer::Runtime& runtime, const std::filesystem:
       .percentile = flags.percentile.value_or(defaults.percentile),
       .type = options.activations,
       .memory_max = flags.memory_megabytes * kMegabyte,
-      .progress = [&](std::size_t done, std::size_t total) {
-        if (!progress) progress.emplace(output, "calibrating", total);
-        progress->set(done);
-        return !interrupted();
-      }};
+      .progress = progress.callback()};
   SELVAGE_TRY(const auto ranges, compress::calibrate(runtime, model, values, samples, calibration));
-  progress.reset();
+  progress.finish();
   if (flags.correct_bias) {
     SELVAGE_TRY(report.corrected,
                 compress::correct_biases(runtime, model, ranges, options, samples));
@@ -134,11 +148,24 @@ Result<void> quantize_weights_only(infer::Runtime& runtime, graph::Model& model,
 }
 
 Result<void> convert_to_16_bits(infer::Runtime& runtime, graph::Model& model,
-                                const QuantizeFlags& flags, QuantizeReport& report) {
-  const compress::FloatOptions options{
+                                const infer::Model& original, const infer::Dataset* data,
+                                const QuantizeFlags& flags, QuantizeReport& report,
+                                Output& output) {
+  compress::FloatOptions options{
       .type = flags.floats == "float16" ? DataType::kFloat16 : DataType::kBfloat16,
       .use = flags.storage ? compress::FloatUse::kStorage : compress::FloatUse::kCompute,
       .selection = flags.selection};
+  compress::RangeMap ranges;
+  if (data != nullptr && !flags.storage && options.type == DataType::kFloat16) {
+    SELVAGE_TRY(const auto samples, compress::calibration_samples(original, *data, flags.samples));
+    CalibrationProgress progress(output);
+    SELVAGE_TRY(ranges,
+                compress::calibrate(runtime, model, compress::computed_values(model), samples,
+                                    {.memory_max = flags.memory_megabytes * kMegabyte,
+                                     .progress = progress.callback()}));
+    options.ranges = &ranges;
+    report.samples = samples.count;
+  }
   report.method = flags.floats + (flags.storage ? " weights, computed in float32" : "");
   SELVAGE_TRY(auto done, compress::convert_floats(model, options, infer::graph_context(runtime)));
   report.quantization = {.quantized_nodes = done.converted_nodes,
@@ -148,14 +175,18 @@ Result<void> convert_to_16_bits(infer::Runtime& runtime, graph::Model& model,
 }
 
 /// The result must load before it becomes a file.
-Result<void> check_loads(infer::Runtime& runtime, const graph::Model& model) {
+Result<void> check_loads(infer::Runtime& runtime, const graph::Model& model,
+                         const QuantizeFlags& flags) {
   const auto bytes = model.serialise();
   if (!bytes) return {};  // Above 2 GB: only a file can be loaded.
   const auto session = infer::Session::load(runtime, *bytes, {.threads = 1});
-  if (!session)
-    return std::unexpected(
-        Error(session.error()).with_context("the runtime does not take the quantised model"));
-  return {};
+  if (session) return {};
+  auto error = Error(session.error()).with_context("the runtime does not take the quantised model");
+  if (flags.floats == "bfloat16" && !flags.storage)
+    error.message +=
+        "; it computes little in bfloat16 on processors: --storage keeps only the file in 16 bits, "
+        "and --to float16 computes in them";
+  return std::unexpected(std::move(error));
 }
 
 enum class Mode : std::uint8_t { kStatic, kDynamic, kWeightOnly, kFloats };
@@ -204,10 +235,11 @@ Result<void> quantize(const QuantizeFlags& flags, Output& output) {
           quantize_weights_only(*runtime, model, *original, calibration.get(), flags, report));
       break;
     case Mode::kFloats:
-      SELVAGE_RETURN_IF_ERROR(convert_to_16_bits(*runtime, model, flags, report));
+      SELVAGE_RETURN_IF_ERROR(
+          convert_to_16_bits(*runtime, model, *original, calibration.get(), flags, report, output));
       break;
   }
-  SELVAGE_RETURN_IF_ERROR(check_loads(*runtime, model));
+  SELVAGE_RETURN_IF_ERROR(check_loads(*runtime, model, flags));
   SELVAGE_RETURN_IF_ERROR(model.save(flags.out));
   if (flags.training.wanted) remove_checkpoint(flags.out);
   if (!flags.no_measure) {

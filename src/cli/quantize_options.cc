@@ -215,13 +215,15 @@ void restrict_to_their_ways(CLI::App& app) {
     for (const auto* name : names)
       for (const auto* way : ways) app.get_option(name)->excludes(way);
   };
-  refuse({"--dynamic", "--weight-only", "--to"},
-         {"--calibration", "--bins", "--percentile", "--moving-average", "--memory", "--format",
-          "--activations", "--float-bias", "--equalize", "--correct-bias", "--smooth",
-          "--connected", "--override"});
+  refuse(
+      {"--dynamic", "--weight-only", "--to"},
+      {"--calibration", "--bins", "--percentile", "--moving-average", "--format", "--activations",
+       "--float-bias", "--equalize", "--correct-bias", "--smooth", "--connected", "--override"});
   refuse({"--weight-only", "--to"},
          {"--weights", "--per-channel", "--reduce-range", "--full-range"});
-  refuse({"--dynamic", "--to"}, {"--samples", "--symmetric"});
+  refuse({"--dynamic", "--to"}, {"--symmetric"});
+  refuse({"--dynamic", "--storage"}, {"--samples", "--memory"});
+  refuse({"--weight-only"}, {"--memory"});
   for (const auto* name : {"--bits", "--block", "--rounding", "--accuracy-level"})
     app.get_option(name)->needs("--weight-only");
 }
@@ -282,7 +284,8 @@ void add_quantize_options(CLI::App& app, QuantizeFlags& flags) {
       ->excludes("--dynamic");
   app.add_option("--to", flags.floats,
                  "16-bit floats instead of integers: float16 or bfloat16. Operators that lose too "
-                 "much stay in float32")
+                 "much stay in float32; with --data, those too whose values leave the range of "
+                 "float16")
       ->type_name("TYPE")
       ->check(one_of({"float16", "bfloat16"}))
       ->excludes("--static")

@@ -50,7 +50,8 @@ std::string to_text(const QuantizeReport& report, const QuantizeFlags& flags, co
     text += "\n  '" + input + "' is what the card says from now on, whatever is passed";
   if (report.training) text += "\n  trained: " + summary_text(*report.training);
   if (done.kept.empty()) return text + "\n";
-  text += ", " + format_plural(done.kept.size(), "operator") + " kept in float:\n";
+  text += ", " + format_plural(done.kept.size(), flags.storage ? "weight" : "operator") +
+          " kept in float:\n";
   Table table({{""}, {"", Align::kRight}, {""}, {""}});
   for (const auto& [key, group] : group_kept(done))
     table.add({key.first, format_count(group.count), {key.second, Tone::kDim}, group.names});

@@ -196,16 +196,29 @@ bool factor_cholesky(std::vector<double>& a, std::size_t n) {
   return true;
 }
 
-/// The upper Cholesky factor of the inverse of `gram`, whose diagonal is raised by 1 % of its mean,
-/// and by more until it can be inverted. GPTQ's `Hinv`.
-std::vector<double> inverse_factor(std::span<const double> gram, std::size_t n) {
-  constexpr double kDamping = 0.01;
+/// What is added to the diagonal, as a part of its mean: 1 % as GPTQ has it, or as much as shrinks
+/// the matrix by the rho of oracle approximating shrinkage, equation 23.
+double damping_of(const Gram& gram, std::size_t n, double mean) {
+  constexpr double kDampingMin = 0.01, kDampingMax = 1e6;
+  const auto size = static_cast<double>(n), rows = static_cast<double>(gram.rows);
+  double squares = 0;
+  for (const double sum : gram.sums) squares += sum * sum;
+  const double trace = size * mean;
+  const double above = (1 - 2 / size) * squares + trace * trace;
+  const double below = (rows + 1 - 2 / size) * (squares - trace * trace / size);
+  const double rho = below > above ? above / below : 1;
+  return std::clamp(rho / (1 - rho), kDampingMin, kDampingMax);
+}
+
+/// The upper Cholesky factor of the inverse of the Gram matrix, whose diagonal is raised by
+/// damping_of(), and by more until it can be inverted. GPTQ's `Hinv`.
+std::vector<double> inverse_factor(const Gram& gram, std::size_t n) {
   double mean = 0;
-  for (std::size_t i = 0; i < n; ++i) mean += gram[i * n + i] / static_cast<double>(n);
+  for (std::size_t i = 0; i < n; ++i) mean += gram.sums[i * n + i] / static_cast<double>(n);
   if (!(mean > 0)) mean = 1;
   std::vector<double> lower;
-  for (double damping = kDamping * mean;; damping *= 10) {
-    lower.assign(gram.begin(), gram.end());
+  for (double damping = damping_of(gram, n, mean) * mean;; damping *= 10) {
+    lower = gram.sums;
     for (std::size_t i = 0; i < n; ++i) {
       auto& diagonal = lower[i * n + i];
       diagonal = (diagonal == 0 ? mean : diagonal) + damping;
@@ -341,7 +354,7 @@ BlockwiseMatrix quantize_blockwise(std::span<const float> matrix, std::size_t ro
 }
 
 BlockwiseMatrix quantize_gptq(std::span<const float> matrix, std::size_t rows, std::size_t columns,
-                              std::span<const double> gram, const WeightOnlyOptions& options) {
+                              const Gram& gram, const WeightOnlyOptions& options) {
   const auto factor = inverse_factor(gram, rows);
   auto turned = by_column(matrix, rows, columns);
   Builder builder(rows, columns, options);

@@ -30,9 +30,11 @@ struct Pair {
 struct Sums {
   Differences differences;
   std::optional<RealRange> range;
+  bool is_broken = false;  ///< Holds NaN, which is equal to nothing.
 
   void add(std::span<const float> x, std::span<const float> y) {
     differences.add(y, x);
+    is_broken = is_broken || std::ranges::any_of(x, [](float value) { return std::isnan(value); });
     const auto now = range_of(x);
     if (!now) return;
     if (!range) range = now;
@@ -43,6 +45,7 @@ struct Sums {
     // qdq_loss_debug floors both norms, so that silence has a finite answer.
     constexpr double kFloor = 1e-12;
     const auto& [signal, noise, largest] = differences;
+    if (is_broken) return -std::numeric_limits<double>::infinity();
     if (noise == 0) return std::numeric_limits<double>::infinity();
     return 20 *
            std::log10(std::max(std::sqrt(signal), kFloor) / std::max(std::sqrt(noise), kFloor));
@@ -131,7 +134,7 @@ class Comparison {
                          .type = by_name.at(group[k])->type,
                          .sqnr_db = sums[k].sqnr_db(),
                          .largest_difference = sums[k].differences.largest,
-                         .range = sums[k].range.value_or(RealRange{})});
+                         .range = sums[k].range});
     return {};
   }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,10 +20,10 @@ struct LayerDifference {
   std::string name;  ///< In the first model.
   std::string type;  ///< Of the operator that makes it.
   /// 20 log10(|x| / |x - y|) over all samples, as onnxruntime's qdq_loss_debug has it; infinite
-  /// where they are equal.
+  /// where they are equal, minus infinity where one holds NaN.
   double sqnr_db = std::numeric_limits<double>::infinity();
   double largest_difference = 0;
-  RealRange range;  ///< In the first model.
+  std::optional<RealRange> range;  ///< In the first model; empty where it holds nothing but NaN.
 };
 
 struct CompareLayersOptions {

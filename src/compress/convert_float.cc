@@ -8,6 +8,7 @@
 
 #include <selvage/onnx.pb.h>
 
+#include "base/half.h"
 #include "compress/graph_writer.h"
 #include "compress/selection.h"
 #include "graph/attributes.h"
@@ -22,6 +23,7 @@ namespace {
 using graph::Index;
 
 constexpr float kFloat16Max = 65504;
+constexpr float kFloat16NormalMin = 0x1p-14f;
 
 /// Operators that 16 bits spoil, or that have no such form: the field's usual list
 /// (onnxconverter-common's DEFAULT_OP_BLOCK_LIST) as far as ONNX's own operators go.
@@ -48,6 +50,30 @@ bool is_float_weight(const onnx::TensorProto& tensor) {
   return graph::type_of(tensor) == DataType::kFloat32;
 }
 
+/// Why a weight cannot be kept in 16 bits; "" if it can.
+std::string_view misfit(std::span<const float> values, DataType type) {
+  if (type == DataType::kBfloat16) return "";  // The range is that of float32.
+  double signal = 0, noise = 0;
+  for (const float value : values) {
+    if (!std::isfinite(value)) continue;
+    if (std::abs(value) > kFloat16Max) return "leaves the range of float16";
+    const double off = static_cast<double>(value - from_half(to_half(value)));
+    signal += static_cast<double>(value) * static_cast<double>(value);
+    noise += off * off;
+  }
+  static const double ratio_min = std::pow(10, kFloat16SqnrMin / 10);
+  return signal < ratio_min * noise ? "is too small for float16" : "";
+}
+
+std::unexpected<Error> nothing_to_convert(const FloatReport& report, const std::string& otherwise) {
+  std::string why = otherwise;
+  if (!report.islands.empty()) {
+    const auto& first = report.islands.front();
+    why = first.type + " '" + first.name + "': " + first.reason;
+  }
+  return fail(ErrorCode::kFailedPrecondition, "nothing to convert: " + why);
+}
+
 // --- Storage
 // --------------------------------------------------------------------------------------
 
@@ -62,10 +88,10 @@ Result<FloatReport> store_in_16_bits(graph::Model& model, DataType type) {
       continue;
     SELVAGE_TRY(const auto values, graph::read_floats(tensor, model.folder()));
     if (values.size() < kStoredElementsMin) continue;
-    const auto fits = [&](float value) {
-      return type == DataType::kBfloat16 || !(std::abs(value) > kFloat16Max) || std::isinf(value);
-    };
-    if (!std::ranges::all_of(values, fits)) continue;
+    if (const auto why = misfit(values, type); !why.empty()) {
+      report.islands.push_back({tensor.name(), "weight", std::string(why)});
+      continue;
+    }
     // The float32 value keeps the name, so that subgraphs find it too.
     const auto stored = index.fresh_name(tensor.name() + "_" + std::string(to_string(type)));
     add_cast(casts, stored, tensor.name(), DataType::kFloat32);
@@ -73,8 +99,7 @@ Result<FloatReport> store_in_16_bits(graph::Model& model, DataType type) {
     tensor.set_name(stored);
     ++report.converted_weights;
   }
-  if (casts.empty())
-    return fail(ErrorCode::kFailedPrecondition, "nothing to convert: no weight is float32");
+  if (casts.empty()) return nothing_to_convert(report, "no weight is float32");
   for (auto& node : casts) *graph.add_node() = std::move(node);
   graph::sort_nodes(model);
   return report;
@@ -105,9 +130,7 @@ class FloatConverter {
       else
         report_.islands.push_back({node_label(node, i), node.op_type(), std::move(why)});
     }
-    if (chosen.empty())
-      return fail(ErrorCode::kFailedPrecondition,
-                  "nothing to convert: no operator computes in float32");
+    if (chosen.empty()) return nothing_to_convert(report_, "no operator computes in float32");
     for (const int i : chosen)
       for (const auto& name : graph_.node(i).output())
         if (is_float_value(name)) narrow_.insert(name);
@@ -151,12 +174,11 @@ class FloatConverter {
     for (const auto& attribute : node.attribute())
       if (attribute.has_g() || attribute.graphs_size() > 0) return "has a subgraph";
     for (const auto& name : node.input())
-      if (const auto* tensor = constant(name);
-          tensor != nullptr && is_float_weight(*tensor) && !fits(*tensor))
-        return "'" + name + "' leaves the range of float16";
+      if (const auto* tensor = constant(name); tensor != nullptr && is_float_weight(*tensor))
+        if (const auto why = misfit_of(*tensor); !why.empty()) return told(name, why);
     for (const auto* names : {&node.input(), &node.output()})
       for (const auto& name : *names)
-        if (leaves_range(name)) return "'" + name + "' leaves the range of float16";
+        if (const auto why = misfit_of(name); !why.empty()) return told(name, why);
     // A value whose type nobody knows cannot be told from a float.
     for (const auto* names : {&node.input(), &node.output()})
       for (const auto& name : *names)
@@ -164,18 +186,20 @@ class FloatConverter {
           return "the type of '" + name + "' is unknown";
     return "";
   }
-  [[nodiscard]] bool fits(const onnx::TensorProto& tensor) const {
-    if (options_.type == DataType::kBfloat16) return true;
-    const auto values = graph::read_floats(tensor, model_.folder());
-    return values && std::ranges::all_of(*values, [](float value) {
-             return !(std::abs(value) > kFloat16Max) || std::isinf(value);
-           });
+  [[nodiscard]] static std::string told(const std::string& name, std::string_view why) {
+    return "'" + name + "' " + std::string(why);
   }
-  [[nodiscard]] bool leaves_range(const std::string& name) const {
-    if (options_.ranges == nullptr || options_.type == DataType::kBfloat16) return false;
+  [[nodiscard]] std::string_view misfit_of(const onnx::TensorProto& tensor) const {
+    const auto values = graph::read_floats(tensor, model_.folder());
+    return values ? misfit(*values, options_.type) : "cannot be read";
+  }
+  [[nodiscard]] std::string_view misfit_of(const std::string& name) const {
+    if (options_.ranges == nullptr || options_.type == DataType::kBfloat16) return "";
     const auto found = options_.ranges->find(name);
-    return found != options_.ranges->end() &&
-           std::max(std::abs(found->second.min), std::abs(found->second.max)) > kFloat16Max / 2;
+    if (found == options_.ranges->end()) return "";
+    const float largest = std::max(std::abs(found->second.min), std::abs(found->second.max));
+    if (largest > kFloat16Max / 2) return "leaves the range of float16";
+    return largest > 0 && largest < kFloat16NormalMin ? "is too small for float16" : "";
   }
 
   /// The 16-bit form of a value that is float32, or the other way round; a Cast the first time.
@@ -270,6 +294,15 @@ std::vector<std::string> types_of(const onnx::GraphProto& graph) {
 }
 
 }  // namespace
+
+std::vector<std::string> computed_values(const graph::Model& model) {
+  std::vector<std::string> names;
+  for (const auto& input : model.proto().graph().input()) names.push_back(input.name());
+  for (const auto& node : model.proto().graph().node())
+    for (const auto& name : node.output())
+      if (!name.empty()) names.push_back(name);
+  return names;
+}
 
 Result<FloatReport> convert_floats(graph::Model& model, const FloatOptions& options,
                                    const graph::PassContext& context) {

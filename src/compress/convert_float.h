@@ -26,18 +26,25 @@ struct FloatOptions {
   /// kCompute: these stay in float32, beside the operators that lose too much (islands): those that
   /// count, sort, sum up or compare coordinates, and all of unknown domains and with subgraphs.
   NodeSelection selection;
-  /// kCompute: values whose known range leaves that of float16 make islands of the nodes around
-  /// them. May be null.
+  /// kCompute: values of computed_values() whose known range leaves that of float16 make islands of
+  /// the nodes around them. May be null.
   const RangeMap* ranges = nullptr;
 };
 /// Weights smaller than this are not worth a Cast: kStorage leaves them.
 inline constexpr std::size_t kStoredElementsMin = 64;
 
+/// Weights that float16 would keep with less than this, 20 log10(|x| / |x - rounded|), stay in
+/// float32: they are so small that most of their bits would be lost. bfloat16 has about 53 dB.
+inline constexpr double kFloat16SqnrMin = 50;
+
 struct FloatReport {
   std::size_t converted_nodes = 0;
   std::size_t converted_weights = 0;
-  std::vector<KeptNode> islands;
+  std::vector<KeptNode> islands;  ///< With kStorage the weights, of type "weight".
 };
+
+/// All values that a model computes, and its inputs: whose ranges convert_floats() looks at.
+[[nodiscard]] std::vector<std::string> computed_values(const graph::Model& model);
 
 /// Converts in place; inputs and outputs keep their types. kCompute needs context.infer_types.
 /// kFailedPrecondition when nothing is float32; kInvalidArgument for another type. On an error the

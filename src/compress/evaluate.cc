@@ -47,7 +47,7 @@ Result<Evaluation> evaluate(const infer::Model& model, const infer::Dataset& dat
     }
     for (std::size_t k = 0; k < indices.size(); ++k) {
       const auto answer = output.subspan(k * width, width);
-      if (!graph::all_finite(answer))
+      if (!can_judge(result.task, answer))
         return fail(ErrorCode::kInvalidArgument,
                     data.place(indices[k]) + ": the model's output is not finite");
       const auto given = result.task == Task::kReconstruction

@@ -88,7 +88,9 @@ struct Agreement {
   std::optional<double> sqnr_db;
   std::optional<double> largest_difference;
 };
-/// Both must take the data set's tensors. Labels are not needed.
+/// Both must take the data set's tensors. Labels are not needed. kInvalidArgument names a sample to
+/// which a model answers with NaN or infinities; kFailedPrecondition when neither finds anything in
+/// any sample.
 [[nodiscard]] Result<Agreement> compare(const infer::Model& model, const infer::Model& reference,
                                         const infer::Dataset& data,
                                         const EvaluateOptions& options = {});

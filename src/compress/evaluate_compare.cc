@@ -160,20 +160,53 @@ double agree(Task task, std::span<const float> value, std::span<const float> ref
   return closeness(own);
 }
 
+/// Whether every output of the last run that has numbers has finite ones.
+bool can_judge_outputs(const infer::Predictor& predictor) {
+  return std::ranges::all_of(predictor.outputs(), [](const TensorView& output) {
+    return output.type != DataType::kFloat32 || output.bytes.empty() ||
+           can_judge(Task::kTensor, output.as<float>());
+  });
+}
+
+std::unexpected<Error> not_finite(const infer::Dataset& data, std::size_t sample,
+                                  bool is_reference) {
+  return fail(ErrorCode::kInvalidArgument, data.place(sample) + ": the output of the model" +
+                                               (is_reference ? " that is compared with" : "") +
+                                               " is not finite");
+}
+
+/// Whether a prediction of something to be found has found any.
+bool finds_any(const infer::Prediction& prediction) {
+  if (const auto* boxes = std::get_if<infer::Boxes>(&prediction)) return !boxes->boxes.empty();
+  if (const auto* found = std::get_if<infer::TextRegions>(&prediction))
+    return !found->regions.empty();
+  if (const auto* text = std::get_if<infer::Text>(&prediction)) return !text->text.empty();
+  return true;
+}
+
 Result<Agreement> compare_predictions(const infer::Model& model, const infer::Model& reference,
                                       const infer::Dataset& data, const EvaluateOptions& options) {
   SELVAGE_TRY(const auto first, infer::Predictor::create(model));
   SELVAGE_TRY(const auto second, infer::Predictor::create(reference));
   Agreement result{.task = Task::kPrediction};
+  bool is_any_found = false;
   const auto each = [&](std::span<const std::size_t> indices) -> Result<void> {
     SELVAGE_TRY(const auto sample, data.decode(indices.front()));
     SELVAGE_TRY(const auto found, first->predict(sample.input));
+    if (!can_judge_outputs(*first)) return not_finite(data, indices.front(), false);
     SELVAGE_TRY(const auto expected, second->predict(sample.input));
+    if (!can_judge_outputs(*second)) return not_finite(data, indices.front(), true);
+    is_any_found = is_any_found || finds_any(found) || finds_any(expected);
     result.agreement += agree(found, expected, reference.card());
     ++result.samples;
     return {};
   };
   SELVAGE_RETURN_IF_ERROR(for_each_batch(data, options.samples, 1, options.progress, each));
+  if (!is_any_found)
+    return fail(ErrorCode::kFailedPrecondition,
+                "no model finds anything in any of the " + std::to_string(result.samples) +
+                    " samples, so there is nothing to agree on: are these the right data, and is "
+                    "the card's threshold right?");
   result.agreement = ratio(result.agreement, static_cast<double>(result.samples));
   return result;
 }
@@ -203,9 +236,12 @@ Result<Agreement> compare(const infer::Model& model, const infer::Model& referen
     const auto width = found.size() / indices.size();
     result.task = task_of_comparison(reference, data, width);
     const float threshold = threshold_of(reference.card()).value_or(0.5f);
-    for (std::size_t k = 0; k < indices.size(); ++k)
-      result.agreement += agree(result.task, found.subspan(k * width, width),
-                                expected.subspan(k * width, width), threshold);
+    for (std::size_t k = 0; k < indices.size(); ++k) {
+      const auto one = found.subspan(k * width, width), other = expected.subspan(k * width, width);
+      if (!can_judge(result.task, one)) return not_finite(data, indices[k], false);
+      if (!can_judge(result.task, other)) return not_finite(data, indices[k], true);
+      result.agreement += agree(result.task, one, other, threshold);
+    }
     all.add(found, expected);
     result.samples += indices.size();
     return {};

@@ -245,6 +245,14 @@ std::size_t index_of_largest(std::span<const float> values) {
   return static_cast<std::size_t>(std::ranges::max_element(values) - values.begin());
 }
 
+bool can_judge(Task task, std::span<const float> answer) {
+  if (task == Task::kTensor)
+    return std::ranges::any_of(answer, [](float value) { return std::isfinite(value); });
+  if (answer.empty() || std::ranges::any_of(answer, [](float value) { return std::isnan(value); }))
+    return false;
+  return std::isfinite(*std::ranges::max_element(answer));
+}
+
 std::optional<float> threshold_of(const infer::ModelCard& card) {
   if (const auto* anomaly = std::get_if<infer::AnomalyOutput>(&card.output))
     return anomaly->threshold;

@@ -30,5 +30,8 @@ class Tally {
 /// The threshold of a card's score. Empty without one.
 [[nodiscard]] std::optional<float> threshold_of(const infer::ModelCard& card);
 [[nodiscard]] std::size_t index_of_largest(std::span<const float> values);
+/// Whether an answer says anything. Tensors need one finite number; all others no NaN and a finite
+/// largest one: a logarithm of 0, minus infinity beside finite scores, is an answer.
+[[nodiscard]] bool can_judge(Task task, std::span<const float> answer);
 
 }  // namespace selvage::compress

@@ -194,6 +194,46 @@ TEST_F(EvaluateTest, AgreementWhereNumbersAreNotFinite) {
   EXPECT_TRUE(std::isinf(found->largest_difference.value()));
 }
 
+TEST_F(EvaluateTest, NoNumberIsNoAnswer) {
+  // Two broken models would agree on everything.
+  write<float>("x.npy", media::ArrayElement::kFloat32, {2, 2}, {3, 4, -3, -4});
+  const auto root = model("a", {-1, 2}, "Sqrt"), same = model("b", {-1, 2});
+  const auto set = data(*root);
+  const auto is_named = testing::AllOf(HasSubstr("sample 1"), HasSubstr("not finite"));
+  EXPECT_THAT(compare(*root, *root, *set).error().message, is_named);
+  EXPECT_THAT(compare(*root, *same, *set).error().message, is_named);
+  EXPECT_THAT(compare(*same, *root, *set).error().message,
+              testing::AllOf(is_named, HasSubstr("compared with")));
+  const std::string card = "output: {kind: classification}\n";
+  const auto classes = model("c", {-1, 2}, "Sqrt", card);
+  EXPECT_THAT(compare(*classes, *classes, *set).error().message, is_named);
+}
+
+TEST_F(EvaluateTest, TheLogarithmOfZeroIsAnAnswer) {
+  write<float>("x.npy", media::ArrayElement::kFloat32, {3, 3}, {0, 1, 0, 1, 0, 0, 0, 0, 1});
+  write<std::int64_t>("y.npy", media::ArrayElement::kInt64, {3}, {1, 0, 2});
+  const auto loaded = model("m", {-1, 3}, "Log");
+  const auto found = evaluate(*loaded, *data(*loaded));
+  ASSERT_TRUE(found) << found.error().message;
+  EXPECT_EQ(found->accuracy, 1.0);
+  EXPECT_EQ(found->auroc, 1.0);
+}
+
+TEST_F(EvaluateTest, NothingFoundIsNoAgreement) {
+  const auto loaded =
+      model("m", {1, 1, 3}, "Identity", "output: {kind: ctc-text, labels: [a, b]}\n");
+  const auto with = [&](std::vector<float> scores) {
+    write<float>("x.npy", media::ArrayElement::kFloat32, {2, 1, 3}, scores);
+    return compare(*loaded, *loaded, *data(*loaded));
+  };
+  EXPECT_THAT(with({9, 0, 0, 9, 0, 0}).error().message, HasSubstr("finds anything"));
+  EXPECT_THAT(with({0, 9, 0, NAN, NAN, NAN}).error().message,
+              testing::AllOf(HasSubstr("sample 1"), HasSubstr("not finite")));
+  const auto found = with({0, 9, 0, 9, 0, 0});
+  ASSERT_TRUE(found) << found.error().message;
+  EXPECT_EQ(found->agreement, 1);
+}
+
 TEST_F(EvaluateTest, AgreementOfClasses) {
   write<float>("x.npy", media::ArrayElement::kFloat32, {2, 2}, {3, 4, -3, -4});
   const std::string card = "output: {kind: classification}\n";

@@ -263,6 +263,13 @@ std::string percent(double fraction) {
   return std::to_string(std::lround(100 * fraction)) + " %";
 }
 
+/// The part of a message that blames rounding, where there is any.
+std::string or_rounding(std::int64_t round_to) {
+  if (round_to == 1) return "";
+  return ", or channels are rounded up to multiples of " + std::to_string(round_to) +
+         " (--round 1 allows any number)";
+}
+
 /// Rounding makes whole groups jump at once: takes back what the target does not need of the step
 /// from `less`, which is too little, to `plan`, one group after the other.
 Result<void> settle(const Removal& less, const Gauge& gauge, double target, RemovalPlan& plan) {
@@ -287,12 +294,10 @@ Result<RemovalPlan> search(const Ladder& ladder, const Gauge& gauge, const Prune
   RemovalPlan best{.removal = ladder.at(high), .round_to = round_to};
   SELVAGE_TRY(best.reached, gauge(best.removal));
   if (best.reached > target.value)
-    return fail(ErrorCode::kFailedPrecondition,
-                "at best " + percent(best.reached) + " would be left, not " +
-                    percent(target.value) +
-                    ": too much of the model cannot be pruned, or channels are rounded up to "
-                    "multiples of " +
-                    std::to_string(round_to) + " (--round)");
+    return fail(ErrorCode::kFailedPrecondition, "at best " + percent(best.reached) +
+                                                    " would be left, not " + percent(target.value) +
+                                                    ": too much of the model cannot be pruned" +
+                                                    or_rounding(round_to));
   for (int i = 0; i < (is_measured ? 6 : 20); ++i) {
     const double middle = (low + high) / 2;
     auto removal = ladder.at(middle);
@@ -364,9 +369,10 @@ Result<RemovalPlan> plan_removal(const graph::Model& model, const Channels& chan
     return std::ranges::find(group, true) == group.end();
   };
   if (plan && std::ranges::all_of(plan->removal, is_kept))
-    return fail(ErrorCode::kFailedPrecondition,
-                "no channel would be removed: all are excluded, or rounding up to multiples of " +
-                    std::to_string(plan->round_to) + " keeps them (--round, --amount)");
+    return fail(
+        ErrorCode::kFailedPrecondition,
+        "no channel would be removed: all are excluded, the amount is too small (--amount)" +
+            or_rounding(plan->round_to));
   return plan;
 }
 

@@ -194,6 +194,61 @@ TEST(QuantizeWeights, GptqBeatsRoundingToNearest) {
   EXPECT_GT(sqnr(original, gptq), sqnr(original, nearest) + 2);
 }
 
+TEST(QuantizeWeights, GptqOfFewRowsIsNotWorseThanNearest) {
+  // Twelve rows say nothing of how 96 independent inputs go together.
+  const auto original = ModelBuilder()
+                            .input("x", DataType::kFloat32, {-1, 96})
+                            .initialiser("w", {96, 24}, random_floats(96 * 24, 1))
+                            .node("MatMul", {"x", "w"}, {"y"})
+                            .output("y", DataType::kFloat32, {-1, 24})
+                            .build();
+  auto nearest = original.copy(), gptq = original.copy();
+  WeightOnlyOptions options{.bits = 4, .block_size = 32};
+  ASSERT_TRUE(quantize_weights(nearest, options));
+  options.rounding = RoundingMethod::kGptq;
+  ASSERT_TRUE(quantize_weights(runtime(), gptq, random_samples(original, 6), options));
+  double gain = 0;
+  for (unsigned seed = 1000; seed < 1032; ++seed)
+    gain += (sqnr(original, gptq, seed) - sqnr(original, nearest, seed)) / 32;
+  EXPECT_GT(gain, -0.1);
+}
+
+TEST(QuantizeWeights, InputsThatAreNotFiniteKeepTheirProducts) {
+  const auto original = ModelBuilder()
+                            .input("x", DataType::kFloat32, {4, 16})
+                            .initialiser("w", {16, 8}, random_floats(128, 1))
+                            .initialiser("v", {8, 8}, random_floats(64, 2))
+                            .node("MatMul", {"x", "w"}, {"h"})
+                            .node("Sqrt", {"h"}, {"r"})
+                            .node("MatMul", {"r", "v"}, {"y"})
+                            .output("y", DataType::kFloat32, {4, 8})
+                            .build();
+  for (const auto rounding : {RoundingMethod::kGptq, RoundingMethod::kAdaRound}) {
+    auto model = original.copy();
+    const auto report = quantize_weights(runtime(), model, random_samples(original),
+                                         {.bits = 4, .block_size = 16, .rounding = rounding});
+    ASSERT_TRUE(report) << report.error().message;
+    EXPECT_EQ(report->quantized_nodes, 1u);
+    ASSERT_EQ(report->kept.size(), 1u);
+    EXPECT_EQ(report->kept[0].reason, "its input 'r' holds NaN or infinity");
+  }
+}
+
+TEST(QuantizeWeights, NothingLeftSaysWhy) {
+  auto weights = random_floats(128, 1);
+  weights[5] = NAN;
+  auto model = ModelBuilder()
+                   .input("x", DataType::kFloat32, {4, 16})
+                   .initialiser("w", {16, 8}, weights)
+                   .node("MatMul", {"x", "w"}, {"y"})
+                   .output("y", DataType::kFloat32, {4, 8})
+                   .build();
+  const auto report = quantize_weights(model);
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_NE(report.error().message.find("its weight holds NaN"), std::string::npos);
+}
+
 TEST(QuantizeWeights, AdaRoundBeatsRoundingToNearest) {
   const auto original = product_network();
   for (const auto symmetry : {Symmetry::kAsymmetric, Symmetry::kSymmetric}) {
@@ -263,6 +318,57 @@ TEST(ConvertFloats, IslandsStayInFloat32) {
   EXPECT_GT(sqnr(original, model), 55);
 }
 
+TEST(ConvertFloats, SmallNumbersStayInFloat32) {
+  // 1e-8 is below float16's smallest number: the first product would become zeros.
+  const auto original = ModelBuilder()
+                            .input("x", DataType::kFloat32, {4, 16})
+                            .initialiser("w", {16, 8}, random_floats(128, 1, 1e-8f))
+                            .initialiser("up", {}, std::vector<float>{1e8f})
+                            .initialiser("v", {8, 8}, random_floats(64, 2))
+                            .node("MatMul", {"x", "w"}, {"h"})
+                            .node("Mul", {"h", "up"}, {"m"})
+                            .node("MatMul", {"m", "v"}, {"y"})
+                            .output("y", DataType::kFloat32, {4, 8})
+                            .build();
+  auto model = original.copy(), stored = original.copy();
+  const auto report = convert_floats(model, {}, infer::graph_context(runtime()));
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->converted_nodes, 1u);
+  ASSERT_EQ(report->islands.size(), 2u);
+  EXPECT_EQ(report->islands[0].reason, "'w' is too small for float16");
+  EXPECT_GT(sqnr(original, model), 55);
+  const auto storage = convert_floats(stored, {.use = FloatUse::kStorage}, {});
+  ASSERT_TRUE(storage) << storage.error().message;
+  EXPECT_EQ(storage->converted_weights, 1u);
+  ASSERT_EQ(storage->islands.size(), 1u);
+  EXPECT_EQ(storage->islands[0].name, "w");
+  EXPECT_GT(sqnr(original, stored), 60);
+}
+
+TEST(ConvertFloats, KnownRangesMakeIslands) {
+  const auto original = ModelBuilder()
+                            .input("x", DataType::kFloat32, {4, 16})
+                            .initialiser("big", {}, std::vector<float>{6e4f})
+                            .initialiser("small", {}, std::vector<float>{1e-4f})
+                            .initialiser("v", {16, 8}, random_floats(128, 2))
+                            .node("Mul", {"x", "big"}, {"b"})
+                            .node("Mul", {"b", "big"}, {"bb"})
+                            .node("Mul", {"x", "small"}, {"s"})
+                            .node("Mul", {"s", "small"}, {"ss"})
+                            .node("Mul", {"bb", "ss"}, {"p"})
+                            .node("MatMul", {"p", "v"}, {"y"})
+                            .output("y", DataType::kFloat32, {4, 8})
+                            .build();
+  const auto ranges =
+      calibrate(runtime(), original, computed_values(original), random_samples(original));
+  ASSERT_TRUE(ranges) << ranges.error().message;
+  auto model = original.copy();
+  const auto report = convert_floats(model, {.ranges = &*ranges}, infer::graph_context(runtime()));
+  ASSERT_TRUE(report) << report.error().message;
+  EXPECT_EQ(report->converted_nodes, 2u) << "the first Mul by 1e-4 and the product";
+  EXPECT_GT(sqnr(original, model), 50);
+}
+
 TEST(ConvertFloats, StorageComputesInFloat32) {
   const auto original = small_network().build();
   for (const auto type : {DataType::kFloat16, DataType::kBfloat16}) {
@@ -289,6 +395,20 @@ TEST(CompareLayers, FindsTheLayerThatIsOff) {
   const auto other = graph::testing::identity_model(DataType::kFloat32, {1, 3, 8, 8}).build();
   const auto nothing = compare_layers(runtime(), original, other, random_samples(original));
   EXPECT_FALSE(nothing && !nothing->empty() && nothing->front().type == "Conv");
+}
+
+TEST(CompareLayers, TwoBrokenModelsAreNotEqual) {
+  const auto model = ModelBuilder()
+                         .input("x", DataType::kFloat32, {4, 4})
+                         .node("Sqrt", {"x"}, {"r"})
+                         .node("Relu", {"x"}, {"y"})
+                         .output("r", DataType::kFloat32, {4, 4})
+                         .output("y", DataType::kFloat32, {4, 4})
+                         .build();
+  const auto layers = compare_layers(runtime(), model, model, random_samples(model));
+  ASSERT_TRUE(layers) << layers.error().message;
+  for (const auto& layer : *layers)
+    EXPECT_EQ(layer.sqnr_db, (layer.name == "r" ? -1 : 1) * INFINITY) << layer.name;
 }
 
 // --- Random networks

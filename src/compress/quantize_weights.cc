@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <unordered_map>
 
 #include <selvage/onnx.pb.h>
@@ -74,16 +75,17 @@ std::string find_product(const onnx::GraphProto& graph, const Index& index, int 
   return "";
 }
 
-/// The sum of x x^T over the rows of an activation.
-void add_gram(const TensorView& tensor, std::size_t size, std::vector<double>& gram) {
+/// Adds the rows of an activation.
+void add_rows(const TensorView& tensor, std::size_t size, Gram& gram) {
   const auto values = tensor.as<float>();
-  gram.resize(size * size);
+  gram.sums.resize(size * size);
+  gram.rows += values.size() / size;
   for (std::size_t begin = 0; begin + size <= values.size(); begin += size) {
     const float* const row = values.data() + begin;
     for (std::size_t i = 0; i < size; ++i) {
       const double factor = row[i];
       if (factor == 0) continue;
-      double* const to = gram.data() + i * size;
+      double* const to = gram.sums.data() + i * size;
       for (std::size_t k = 0; k < size; ++k) to[k] += factor * static_cast<double>(row[k]);
     }
   }
@@ -107,26 +109,26 @@ class WeightQuantizer {
       else
         report_.kept.push_back({node_label(node, i), node.op_type(), std::move(why)});
     }
-    if (!products_.empty()) return {};
-    return fail(ErrorCode::kFailedPrecondition,
-                report_.kept.empty()
-                    ? "nothing to quantise: the model has no MatMul or Gemm"
-                    : "nothing to quantise: " + report_.kept.front().type + " '" +
-                          report_.kept.front().name + "': " + report_.kept.front().reason);
+    return products_.empty() ? nothing_left() : Result<void>();
   }
 
   /// One activation at a time: a Gram matrix may be large.
   [[nodiscard]] Result<void> quantize_with(infer::Runtime& runtime, const graph::Model& original,
                                            const Samples& samples) {
     for (const auto& product : products_) {
-      std::vector<double> gram;
+      Gram gram;
       if (product.rows <= kGptqRowsMax) {
         const std::vector<std::string> names{product.input};
         SELVAGE_TRY(auto exposed, ExposedModel::create(runtime, original, names));
         for (std::size_t i = 0; i < samples.count; ++i) {
           SELVAGE_TRY(const auto tensors, samples.get(i));
           SELVAGE_RETURN_IF_ERROR(exposed.run(tensors));
-          add_gram(exposed.value(0), product.rows, gram);
+          add_rows(exposed.value(0), product.rows, gram);
+        }
+        // Such a matrix has no inverse, and no rounding of its weight lowers the error.
+        if (!std::ranges::all_of(gram.sums, [](double sum) { return std::isfinite(sum); })) {
+          keep(product, "its input '" + product.input + "' holds NaN or infinity");
+          continue;
         }
       }
       SELVAGE_RETURN_IF_ERROR(quantize(product, gram));
@@ -141,7 +143,8 @@ class WeightQuantizer {
     return {};
   }
 
-  [[nodiscard]] QuantizationReport finish() {
+  [[nodiscard]] Result<QuantizationReport> finish() {
+    if (report_.quantized_nodes == 0) return std::unexpected(nothing_left().error());
     for (auto& node : added_) *graph_.add_node() = std::move(node);
     drop_unused_initialisers(graph_, replaced_);
     import_microsoft_domain(model_);
@@ -150,27 +153,37 @@ class WeightQuantizer {
   }
 
  private:
+  [[nodiscard]] Result<void> nothing_left() const {
+    return fail(ErrorCode::kFailedPrecondition,
+                report_.kept.empty()
+                    ? "nothing to quantise: the model has no MatMul or Gemm"
+                    : "nothing to quantise: " + report_.kept.front().type + " '" +
+                          report_.kept.front().name + "': " + report_.kept.front().reason);
+  }
+  void keep(const Product& product, std::string why) {
+    const auto& node = graph_.node(product.node);
+    report_.kept.push_back({node_label(node, product.node), node.op_type(), std::move(why)});
+  }
+
   [[nodiscard]] BlockwiseMatrix round(const Product& product, std::span<const float> matrix,
-                                      std::span<const double> gram) const {
+                                      const Gram& gram) const {
     auto options = options_;
-    if (gram.empty() && needs_samples(options.rounding))
+    if (gram.sums.empty() && needs_samples(options.rounding))
       options.rounding = RoundingMethod::kNearest;
     switch (options.rounding) {
       case RoundingMethod::kGptq:
         return quantize_gptq(matrix, product.rows, product.columns, gram, options);
       case RoundingMethod::kAdaRound:
-        return quantize_adaround(matrix, product.rows, product.columns, gram, options);
+        return quantize_adaround(matrix, product.rows, product.columns, gram.sums, options);
       default: return quantize_blockwise(matrix, product.rows, product.columns, options);
     }
   }
 
-  [[nodiscard]] Result<void> quantize(const Product& product, std::span<const double> gram) {
+  [[nodiscard]] Result<void> quantize(const Product& product, const Gram& gram) {
     const auto& stored = graph_.initializer(index_.constant(product.weight));
     SELVAGE_TRY(auto matrix, graph::read_floats(stored, model_.folder()));
     if (!graph::all_finite(matrix)) {
-      const auto& node = graph_.node(product.node);
-      report_.kept.push_back(
-          {node_label(node, product.node), node.op_type(), "its weight holds NaN or infinity"});
+      keep(product, "its weight holds NaN or infinity");
       return {};
     }
     if (product.is_turned) {
@@ -254,7 +267,7 @@ Result<QuantizationReport> quantize_weights(graph::Model& model, const WeightOnl
   WeightQuantizer quantizer(copy, options);
   SELVAGE_RETURN_IF_ERROR(quantizer.find());
   SELVAGE_RETURN_IF_ERROR(quantizer.quantize_all());
-  auto report = quantizer.finish();
+  SELVAGE_TRY(auto report, quantizer.finish());
   model = std::move(copy);
   return report;
 }
@@ -270,7 +283,7 @@ Result<QuantizationReport> quantize_weights(infer::Runtime& runtime, graph::Mode
   WeightQuantizer quantizer(copy, options);
   SELVAGE_RETURN_IF_ERROR(quantizer.find());
   SELVAGE_RETURN_IF_ERROR(quantizer.quantize_with(runtime, model, samples));
-  auto report = quantizer.finish();
+  SELVAGE_TRY(auto report, quantizer.finish());
   model = std::move(copy);
   return report;
 }

@@ -64,13 +64,20 @@ struct BlockwiseMatrix {
 [[nodiscard]] BlockwiseMatrix quantize_blockwise(std::span<const float> matrix, std::size_t rows,
                                                  std::size_t columns,
                                                  const WeightOnlyOptions& options);
-/// kGptq. `gram` is the sum of x x^T over the activations' rows, [rows, rows].
+/// What a product's inputs looked like.
+struct Gram {
+  std::vector<double> sums;  ///< Of x x^T over the inputs' rows: [n, n].
+  std::size_t rows = 0;      ///< That were added up.
+};
+/// kGptq, with finite sums. Where the rows are too few to tell how inputs go together, the matrix
+/// is shrunk towards independent ones (oracle approximating shrinkage: Chen, Wiesel, Eldar and
+/// Hero, IEEE Trans. Signal Processing 58, 2010): errors are then passed on less, down to kNearest.
 [[nodiscard]] BlockwiseMatrix quantize_gptq(std::span<const float> matrix, std::size_t rows,
-                                            std::size_t columns, std::span<const double> gram,
+                                            std::size_t columns, const Gram& gram,
                                             const WeightOnlyOptions& options);
 
 /// kAdaRound, with the scales of kNearest; a column is never worse than rounded to nearest, as
-/// `gram` weighs errors.
+/// `gram`, the sums, weighs errors.
 [[nodiscard]] BlockwiseMatrix quantize_adaround(std::span<const float> matrix, std::size_t rows,
                                                 std::size_t columns, std::span<const double> gram,
                                                 const WeightOnlyOptions& options);

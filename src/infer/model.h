@@ -115,6 +115,10 @@ class Predictor {
   [[nodiscard]] Result<std::span<const float>> push(std::span<const float> samples);
   void reset();  ///< Forgets state and unfinished frames.
 
+  /// What the model itself gave in the last run, in the order of its outputs; valid until the next
+  /// call. Empty before the first.
+  [[nodiscard]] std::span<const TensorView> outputs() const;
+
  private:
   struct State;
   explicit Predictor(std::unique_ptr<State> state);

@@ -533,4 +533,8 @@ void Predictor::reset() {
   state_->clear_state();
 }
 
+std::span<const TensorView> Predictor::outputs() const {
+  return state_->outputs;
+}
+
 }  // namespace selvage::infer
