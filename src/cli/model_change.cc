@@ -124,11 +124,9 @@ void write_figures(const ModelFigures& figures, JsonWriter& json) {
   json.end_object();
 }
 
-}  // namespace
-
-Result<ModelChange> measure_change(infer::Runtime& runtime, const fs::path& before,
-                                   const fs::path& after, const infer::ModelOptions& model_options,
-                                   const ChangeOptions& options, Output& output) {
+Result<ModelChange> measure(infer::Runtime& runtime, const fs::path& before, const fs::path& after,
+                            const infer::ModelOptions& model_options, const ChangeOptions& options,
+                            Output& output) {
   ModelChange change;
   SELVAGE_TRY(change.before, count(runtime, before, model_options));
   SELVAGE_TRY(change.after, count(runtime, after, model_options));
@@ -173,6 +171,17 @@ Result<ModelChange> measure_change(infer::Runtime& runtime, const fs::path& befo
   SELVAGE_TRY(change.agreement,
               compress::compare(*new_model->model, *old_model->model, *options.data, evaluation));
   return change;
+}
+
+}  // namespace
+
+Result<ModelChange> measure_change(infer::Runtime& runtime, const fs::path& before,
+                                   const fs::path& after, const infer::ModelOptions& model_options,
+                                   const ChangeOptions& options, Output& output) {
+  auto change = measure(runtime, before, after, model_options, options, output);
+  if (change || change.error().code == ErrorCode::kCancelled) return change;
+  return std::unexpected(std::move(change).error().with_context(
+      after.string() + " is written, but what became of the model is not known"));
 }
 
 std::string to_text(const ModelChange& change, const Style& style) {

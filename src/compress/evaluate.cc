@@ -48,8 +48,7 @@ Result<Evaluation> evaluate(const infer::Model& model, const infer::Dataset& dat
     for (std::size_t k = 0; k < indices.size(); ++k) {
       const auto answer = output.subspan(k * width, width);
       if (!can_judge(result.task, answer))
-        return fail(ErrorCode::kInvalidArgument,
-                    data.place(indices[k]) + ": the model's output is not finite");
+        return not_finite(data, indices[k], inputs, k, indices.size(), "the model's");
       const auto given = result.task == Task::kReconstruction
                              ? input.as<float>().subspan(k * width, width)
                              : std::span<const float>();

@@ -168,12 +168,8 @@ bool can_judge_outputs(const infer::Predictor& predictor) {
   });
 }
 
-std::unexpected<Error> not_finite(const infer::Dataset& data, std::size_t sample,
-                                  bool is_reference) {
-  return fail(ErrorCode::kInvalidArgument, data.place(sample) + ": the output of the model" +
-                                               (is_reference ? " that is compared with" : "") +
-                                               " is not finite");
-}
+constexpr std::string_view kOwn = "the model's";
+constexpr std::string_view kOther = "the other model's";
 
 /// Whether a prediction of something to be found has found any.
 bool finds_any(const infer::Prediction& prediction) {
@@ -193,9 +189,9 @@ Result<Agreement> compare_predictions(const infer::Model& model, const infer::Mo
   const auto each = [&](std::span<const std::size_t> indices) -> Result<void> {
     SELVAGE_TRY(const auto sample, data.decode(indices.front()));
     SELVAGE_TRY(const auto found, first->predict(sample.input));
-    if (!can_judge_outputs(*first)) return not_finite(data, indices.front(), false);
+    if (!can_judge_outputs(*first)) return not_finite(data, indices.front(), {}, 0, 1, kOwn);
     SELVAGE_TRY(const auto expected, second->predict(sample.input));
-    if (!can_judge_outputs(*second)) return not_finite(data, indices.front(), true);
+    if (!can_judge_outputs(*second)) return not_finite(data, indices.front(), {}, 0, 1, kOther);
     is_any_found = is_any_found || finds_any(found) || finds_any(expected);
     result.agreement += agree(found, expected, reference.card());
     ++result.samples;
@@ -238,8 +234,9 @@ Result<Agreement> compare(const infer::Model& model, const infer::Model& referen
     const float threshold = threshold_of(reference.card()).value_or(0.5f);
     for (std::size_t k = 0; k < indices.size(); ++k) {
       const auto one = found.subspan(k * width, width), other = expected.subspan(k * width, width);
-      if (!can_judge(result.task, one)) return not_finite(data, indices[k], false);
-      if (!can_judge(result.task, other)) return not_finite(data, indices[k], true);
+      for (const auto& [answer, whose] : {std::pair(one, kOwn), std::pair(other, kOther)})
+        if (!can_judge(result.task, answer))
+          return not_finite(data, indices[k], inputs, k, indices.size(), whose);
       result.agreement += agree(result.task, one, other, threshold);
     }
     all.add(found, expected);

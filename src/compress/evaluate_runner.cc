@@ -4,6 +4,7 @@
 #include <chrono>
 #include <numeric>
 
+#include "graph/values.h"
 #include "infer/elements.h"
 #include "infer/postprocess.h"
 #include "infer/preprocess.h"
@@ -117,6 +118,21 @@ std::size_t batch_for(const infer::Model& model, const infer::Dataset& data, std
   const auto& card = model.card().input;
   const bool alone = !card.state.empty() || !card.constants.empty() || !data.takes_batches();
   return alone ? 1 : std::max<std::size_t>(1, wanted);
+}
+
+std::unexpected<Error> not_finite(const infer::Dataset& data, std::size_t sample,
+                                  std::span<const TensorView> inputs, std::size_t at,
+                                  std::size_t count, std::string_view whose) {
+  for (const auto& input : inputs) {
+    if (input.type != DataType::kFloat32) continue;
+    const auto values = input.as<float>();
+    const auto width = values.size() / count;
+    if (!graph::all_finite(values.subspan(at * width, width)))
+      return fail(ErrorCode::kInvalidArgument,
+                  data.place(sample) + ": the sample holds NaN or infinity");
+  }
+  return fail(ErrorCode::kInvalidArgument,
+              data.place(sample) + ": " + std::string(whose) + " output is not finite");
 }
 
 Result<void> for_each_batch(const infer::Dataset& data, std::span<const std::size_t> samples,

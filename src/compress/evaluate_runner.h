@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/histogram.h"
@@ -58,6 +59,13 @@ class ModelRunner {
                                     std::size_t wanted);
 /// The output that the card means, among the session's.
 [[nodiscard]] Result<std::size_t> main_output(const infer::Model& model);
+
+/// The error for a sample to which `whose` ("the model's") output cannot be judged: it blames the
+/// sample's own numbers where they are not finite. `inputs` hold `count` samples, that one at `at`;
+/// none where it is no tensor.
+[[nodiscard]] std::unexpected<Error> not_finite(const infer::Dataset& data, std::size_t sample,
+                                                std::span<const TensorView> inputs, std::size_t at,
+                                                std::size_t count, std::string_view whose);
 
 /// Calls `each` with slices of the chosen samples; after each, `progress` may stop: kCancelled.
 [[nodiscard]] Result<void> for_each_batch(

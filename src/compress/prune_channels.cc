@@ -220,8 +220,13 @@ class Gauge {
   }
   /// As a fraction of the whole.
   Result<double> operator()(const Removal& removal) const {
+    double whole = whole_;
+    // A machine's speed drifts: the two are timed in turn.
+    if (target_.kind == PruneTargetKind::kLatency) {
+      SELVAGE_TRY(whole, measure(channels_.none()));
+    }
     SELVAGE_TRY(const auto left, measure(removal));
-    return left / whole_;
+    return left / whole;
   }
 
  private:
@@ -371,7 +376,8 @@ Result<RemovalPlan> plan_removal(const graph::Model& model, const Channels& chan
   if (plan && std::ranges::all_of(plan->removal, is_kept))
     return fail(
         ErrorCode::kFailedPrecondition,
-        "no channel would be removed: all are excluded, the amount is too small (--amount)" +
+        std::string("no channel would be removed: all are excluded") +
+            (target.kind == PruneTargetKind::kRatio ? ", the amount is too small (--amount)" : "") +
             or_rounding(plan->round_to));
   return plan;
 }

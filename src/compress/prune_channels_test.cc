@@ -162,6 +162,21 @@ TEST(PlanRemoval, MeetsAMeasuredTarget) {
             ErrorCode::kInvalidArgument);
 }
 
+TEST(PlanRemoval, AMeasuredTargetOfAMachineThatGetsSlower) {
+  const auto model = two_layers(32).build();
+  const auto channels = analyse(model);
+  double slowness = 1000;
+  const auto measure = [&](const Model& pruned) -> Result<std::chrono::nanoseconds> {
+    const auto width = static_cast<double>(pruned.proto().graph().initializer(0).dims(0));
+    return std::chrono::nanoseconds(static_cast<std::int64_t>(width * (slowness *= 1.05)));
+  };
+  const auto plan = plan_removal(model, channels, {PruneTargetKind::kLatency, 0.8},
+                                 {.round_to = 8, .measure = measure});
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(std::ranges::count(plan->removal[0], true), 8);
+  EXPECT_NEAR(plan->reached, 0.75, 0.05);
+}
+
 TEST(PlanRemoval, RanksAllGroupsTogether) {
   // In the second group one channel carries nearly everything: globally it loses most.
   Floats flat(32, 1), steep(16 * 16, 0.001f), last(2 * 16, 0.001f);
