@@ -274,7 +274,7 @@ void add_quantize_options(CLI::App& app, QuantizeFlags& flags) {
       "Weights and activations, with ranges measured on --data. The default where there are data");
   app.add_flag("--dynamic", flags.is_dynamic,
                "Weights only are stored as integers, activations are quantised as they come: "
-               "MatMul, Gemm, LSTM, Attention, Gather. Needs no data")
+               "MatMul, Gemm, LSTM, Attention, Gather; of GRU and RNN only the file. Needs no data")
       ->excludes(is_static);
   app.add_flag(
          "--weight-only", flags.is_weight_only,

@@ -23,8 +23,8 @@ using graph::Index;
 
 /// DynamicQuantizeLinear is of this operator set.
 constexpr std::int64_t kOpsetMin = 11;
-constexpr std::array<std::string_view, 6> kSupported{"MatMul",    "Gemm",   "LSTM",
-                                                     "Attention", "Gather", "Conv"};
+constexpr std::array<std::string_view, 8> kSupported{"MatMul", "Gemm",      "LSTM",   "GRU",
+                                                     "RNN",    "Attention", "Gather", "Conv"};
 
 /// An activation as DynamicQuantizeLinear leaves it, or a weight as it is stored.
 struct IntegerValue {
@@ -102,7 +102,7 @@ class GraphQuantizer {
   /// Only what multiplies is worth a line.
   void note_kept(const onnx::NodeProto& node, int at, std::string reason) {
     if (std::ranges::find(kSupported, node.op_type()) != kSupported.end() ||
-        node.op_type() == "GRU" || node.op_type() == "RNN" || node.op_type() == "ConvTranspose")
+        node.op_type() == "ConvTranspose")
       report_.kept.push_back({node_label(node, at), node.op_type(), std::move(reason)});
   }
 
@@ -111,6 +111,7 @@ class GraphQuantizer {
     if (node.op_type() == "MatMul") return quantize_matmul(node);
     if (node.op_type() == "Gemm") return quantize_gemm(node);
     if (node.op_type() == "LSTM") return quantize_lstm(node);
+    if (node.op_type() == "GRU" || node.op_type() == "RNN") return store_gru(node);
     if (node.op_type() == "Attention") return quantize_attention(node);
     if (node.op_type() == "Gather") return quantize_gather(node);
     return quantize_conv(node);
@@ -155,17 +156,22 @@ class GraphQuantizer {
     return "";
   }
 
-  /// Stores a weight as integers; `scale_shape` empty: as many dimensions as it has channels.
-  [[nodiscard]] Result<IntegerValue> store(const Stored& weight, DataType type,
-                                           std::optional<std::size_t> axis,
-                                           const std::optional<Shape>& scale_shape = std::nullopt,
-                                           float factor = 1) {
+  struct Storage {
+    DataType type;
+    std::optional<std::size_t> axis = std::nullopt;   ///< Of the scales.
+    std::optional<Shape> scale_shape = std::nullopt;  ///< Empty: a list, or a scalar without axis.
+    float factor = 1;                                 ///< Of the scales.
+    Width width;
+  };
+  /// Stores a weight as integers.
+  [[nodiscard]] Result<IntegerValue> store(const Stored& weight, const Storage& storage) {
+    const auto& [type, axis, scale_shape, factor, width] = storage;
     const auto symmetry = type == DataType::kInt8 ? Symmetry::kSymmetric : Symmetry::kAsymmetric;
     SELVAGE_TRY(auto parameters,
                 weight_parameters(weight.values, weight.shape,
                                   {.type = type,
                                    .symmetry = axis ? Symmetry::kSymmetric : symmetry,
-                                   .width = width_,
+                                   .width = width,
                                    .axis = axis}));
     const auto stored = quantize_weight(weight.values, weight.shape, type, parameters, axis);
     IntegerValue names{names_.fresh_name(weight.name + "_quantized"),
@@ -231,8 +237,7 @@ class GraphQuantizer {
     if (!obstacle.empty()) return obstacle;
     if (b.shape.size() < 2) return "its weight has another rank";
     const bool by_column = options_.per_channel && b.shape.size() == 2;
-    SELVAGE_TRY(const auto stored, store(b, options_.weights,
-                                         by_column ? std::optional<std::size_t>(1) : std::nullopt));
+    SELVAGE_TRY(const auto stored, store(b, by_channel(by_column)));
     add_product(node.input(0), stored, node.output(0));
     return "";
   }
@@ -251,10 +256,9 @@ class GraphQuantizer {
       std::swap(b.shape[0], b.shape[1]);
     }
     const float alpha = graph::float_attribute(node, "alpha", 1);
-    SELVAGE_TRY(const auto stored,
-                store(b, options_.weights,
-                      options_.per_channel ? std::optional<std::size_t>(1) : std::nullopt,
-                      std::nullopt, alpha));
+    auto storage = by_channel(options_.per_channel);
+    storage.factor = alpha;
+    SELVAGE_TRY(const auto stored, store(b, storage));
     if (bias.empty()) {
       add_product(node.input(0), stored, node.output(0));
       return "";
@@ -265,25 +269,47 @@ class GraphQuantizer {
     return "";
   }
 
-  /// W or R of an LSTM, [directions, 4 * hidden, inputs], as DynamicQuantizeLSTM takes it:
-  /// transposed, with a scale a direction or a row.
-  [[nodiscard]] Result<IntegerValue> store_recurrent(Stored weight) {
+  /// Of a matrix, with a scale a column or one of all.
+  [[nodiscard]] Storage by_channel(bool is_by_channel) const {
+    Storage storage{.type = options_.weights, .width = width_};
+    if (is_by_channel) storage.axis = 1;
+    return storage;
+  }
+
+  /// W or R of a recurrent layer, [directions, gates * hidden, inputs], with a scale a direction or
+  /// a row.
+  [[nodiscard]] Result<IntegerValue> store_recurrent(Stored weight, Storage storage) {
     const auto directions = weight.shape[0], rows = weight.shape[1], columns = weight.shape[2];
+    storage.axis = 0;
+    storage.scale_shape = Shape{directions};
     if (options_.per_channel) {
-      // A scale for each direction and row: both are one axis here.
-      Stored flat{weight.name, std::move(weight.values), {directions * rows, columns}};
-      SELVAGE_TRY(auto names, store(flat, options_.weights, 0, Shape{directions, rows}));
-      transpose_stored(names.value, {directions, rows, columns});
-      return names;
+      // Both are one axis here.
+      weight.shape = {directions * rows, columns};
+      storage.scale_shape->push_back(rows);
     }
-    SELVAGE_TRY(auto names, store(weight, options_.weights, 0, Shape{directions}));
-    transpose_stored(names.value, {directions, rows, columns});
+    SELVAGE_TRY(auto names, store(weight, storage));
+    set_shape(tensor_of(names), {directions, rows, columns});
     return names;
   }
 
-  void transpose_stored(const std::string& name, const Shape& shape) {
+  /// What store() has just written.
+  [[nodiscard]] onnx::TensorProto& tensor_of(const IntegerValue& names) {
     auto& tensor = *graph_.mutable_initializer(graph_.initializer_size() - 3);
-    SELVAGE_CHECK(tensor.name() == name);
+    SELVAGE_CHECK(tensor.name() == names.value);
+    return tensor;
+  }
+
+  static void set_shape(onnx::TensorProto& tensor, const Shape& shape) {
+    tensor.clear_dims();
+    for (const auto size : shape) tensor.add_dims(size);
+  }
+
+  /// As DynamicQuantizeLSTM takes it: transposed.
+  [[nodiscard]] Result<IntegerValue> store_transposed(Stored weight) {
+    const auto shape = weight.shape;
+    SELVAGE_TRY(auto names,
+                store_recurrent(std::move(weight), {.type = options_.weights, .width = width_}));
+    auto& tensor = tensor_of(names);
     const auto count = static_cast<std::size_t>(shape[0]);
     const auto rows = static_cast<std::size_t>(shape[1]);
     const auto columns = static_cast<std::size_t>(shape[2]);
@@ -293,8 +319,39 @@ class GraphQuantizer {
       for (std::size_t r = 0; r < rows; ++r)
         for (std::size_t c = 0; c < columns; ++c)
           to[(m * columns + c) * rows + r] = from[(m * rows + r) * columns + c];
-    tensor.clear_dims();
-    for (const auto size : {shape[0], shape[2], shape[1]}) tensor.add_dims(size);
+    set_shape(tensor, {shape[0], shape[2], shape[1]});
+    return names;
+  }
+
+  /// Stored in 8 bits and made real again when the model is loaded, for what the runtime computes
+  /// in float only. It folds a Cast and a Mul of constants, but runs a DequantizeLinear each time.
+  [[nodiscard]] Result<std::string> store_widened(Stored weight) {
+    const auto name = weight.name;
+    SELVAGE_TRY(const auto names, store_recurrent(std::move(weight), {.type = DataType::kInt8,
+                                                                      .width = Width::kFull}));
+    graph_.mutable_initializer()->RemoveLast();  // The zero point is 0.
+    auto& scale = *graph_.mutable_initializer(graph_.initializer_size() - 1);
+    while (scale.dims_size() < 3) scale.add_dims(1);
+    const auto wide = names_.fresh_name(name + "_cast"), real = names_.fresh_name(name + "_real");
+    auto& cast = add_node("Cast", {names.value}, {wide});
+    graph::set_attribute(cast, "to", static_cast<std::int64_t>(DataType::kFloat32));
+    add_node("Mul", {wide, names.scale}, {real});
+    return real;
+  }
+
+  /// The runtime has neither GRU nor RNN of integers: the file is a quarter, the time is the same.
+  [[nodiscard]] Result<std::string> store_gru(const onnx::NodeProto& node) {
+    Stored w, r;
+    SELVAGE_TRY(auto obstacle, read_weight(input_of(node, 1), 3, w));
+    if (!obstacle.empty()) return obstacle;
+    SELVAGE_TRY(obstacle, read_weight(input_of(node, 2), 3, r));
+    if (!obstacle.empty()) return obstacle;
+    std::vector<std::string> inputs(node.input().begin(), node.input().end());
+    SELVAGE_TRY(inputs[1], store_widened(std::move(w)));
+    SELVAGE_TRY(inputs[2], store_widened(std::move(r)));
+    auto& layer = add_node(node.op_type(), inputs, {node.output().begin(), node.output().end()});
+    copy_attributes(node, layer, {});
+    return "";
   }
 
   [[nodiscard]] Result<std::string> quantize_lstm(const onnx::NodeProto& node) {
@@ -304,8 +361,8 @@ class GraphQuantizer {
     if (!obstacle.empty()) return obstacle;
     SELVAGE_TRY(obstacle, read_weight(input_of(node, 2), 3, r));
     if (!obstacle.empty()) return obstacle;
-    SELVAGE_TRY(const auto input_weights, store_recurrent(std::move(w)));
-    SELVAGE_TRY(const auto recurrent_weights, store_recurrent(std::move(r)));
+    SELVAGE_TRY(const auto input_weights, store_transposed(std::move(w)));
+    SELVAGE_TRY(const auto recurrent_weights, store_transposed(std::move(r)));
     std::vector<std::string> inputs{node.input(0), input_weights.value, recurrent_weights.value};
     for (int i = 3; i < 8; ++i) inputs.push_back(input_of(node, i));
     for (const auto* one : {&input_weights, &recurrent_weights}) {
@@ -326,9 +383,7 @@ class GraphQuantizer {
     Stored weights;
     SELVAGE_TRY(auto obstacle, read_weight(input_of(node, 1), 2, weights));
     if (!obstacle.empty()) return obstacle;
-    SELVAGE_TRY(const auto stored,
-                store(weights, options_.weights,
-                      options_.per_channel ? std::optional<std::size_t>(1) : std::nullopt));
+    SELVAGE_TRY(const auto stored, store(weights, by_channel(options_.per_channel)));
     const auto& input = dynamic(node.input(0));
     auto& attention =
         add_node("QAttention",
@@ -343,7 +398,7 @@ class GraphQuantizer {
     Stored table;
     SELVAGE_TRY(auto obstacle, read_weight(node.input(0), 0, table));
     if (!obstacle.empty()) return obstacle;
-    SELVAGE_TRY(const auto stored, store(table, options_.weights, std::nullopt));
+    SELVAGE_TRY(const auto stored, store(table, by_channel(false)));
     const auto rows = names_.fresh_name(node.output(0) + "_quantized");
     auto& gather = add_node("Gather", {stored.value, node.input(1)}, {rows});
     copy_attributes(node, gather, {});
@@ -358,7 +413,7 @@ class GraphQuantizer {
     if (w.shape.size() < 3) return "its weight has another rank";
     const auto rank = w.shape.size();
     // The runtime's ConvInteger takes unsigned weights only.
-    SELVAGE_TRY(const auto stored, store(w, DataType::kUint8, std::nullopt));
+    SELVAGE_TRY(const auto stored, store(w, {.type = DataType::kUint8, .width = width_}));
     const auto& input = dynamic(node.input(0));
     const auto sum = names_.fresh_name(node.output(0) + "_integer");
     auto& conv = add_node("ConvInteger",
@@ -429,7 +484,7 @@ std::string reasons(std::vector<KeptNode> kept) {
 }  // namespace
 
 std::vector<std::string> dynamic_types() {
-  return {"MatMul", "Gemm", "LSTM", "Attention", "Gather"};
+  return {"MatMul", "Gemm", "LSTM", "GRU", "RNN", "Attention", "Gather"};
 }
 
 Result<QuantizationReport> quantize_dynamic(graph::Model& model, const DynamicOptions& options) {
@@ -451,11 +506,12 @@ Result<QuantizationReport> quantize_dynamic(graph::Model& model, const DynamicOp
   };
   SELVAGE_RETURN_IF_ERROR(visit_graphs(main, visit));
   if (report.quantized_nodes == 0)
-    return fail(ErrorCode::kFailedPrecondition,
-                report.kept.empty()
-                    ? "nothing to quantise dynamically: the model has no MatMul, Gemm, LSTM, "
-                      "Attention or Gather with float32 weights"
-                    : "nothing to quantise dynamically: " + reasons(std::move(report.kept)));
+    return fail(
+        ErrorCode::kFailedPrecondition,
+        report.kept.empty()
+            ? "nothing to quantise dynamically: the model has no MatMul, Gemm, LSTM, GRU, RNN, "
+              "Attention or Gather with float32 weights"
+            : "nothing to quantise dynamically: " + reasons(std::move(report.kept)));
   import_microsoft_domain(model);
   graph::sort_nodes(model);
   return report;

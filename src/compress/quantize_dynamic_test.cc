@@ -64,6 +64,37 @@ TEST(QuantizeDynamic, RecurrentLayers) {
   expect_close(original, {.per_channel = true}, 28);
 }
 
+TEST(QuantizeDynamic, RecurrentLayersThatTheRuntimeComputesInFloat) {
+  for (const auto& [type, gates] : {std::pair("GRU", 3), std::pair("RNN", 1)}) {
+    SCOPED_TRACE(type);
+    const auto rows = std::int64_t{gates} * 8;
+    const auto count = static_cast<std::size_t>(2 * rows);
+    const std::vector<Attribute> attributes{{"hidden_size", std::int64_t{8}},
+                                            {"direction", std::string("bidirectional")}};
+    const auto original = ModelBuilder()
+                              .input("x", DataType::kFloat32, {5, 2, 16})
+                              .initialiser("w", {2, rows, 16}, random_floats(count * 16, 1, 0.3f))
+                              .initialiser("r", {2, rows, 8}, random_floats(count * 8, 2, 0.3f))
+                              .initialiser("b", {2, 2 * rows}, random_floats(count * 2, 3, 0.3f))
+                              .node(type, {"x", "w", "r", "b"}, {"y", ""}, attributes)
+                              .output("y", DataType::kFloat32, {5, 2, 2, 8})
+                              .build();
+    for (const bool per_channel : {false, true}) {
+      expect_close(original, {.per_channel = per_channel}, 38);
+      auto model = original.copy();
+      const auto report = quantize_dynamic(model, {.per_channel = per_channel});
+      ASSERT_TRUE(report) << report.error().message;
+      EXPECT_EQ(report->quantized_nodes, 1u);
+      EXPECT_EQ(report->quantized_weights, 2u);
+      std::size_t floats = 0;
+      for (const auto& tensor : model.proto().graph().initializer())
+        if (graph::type_of(tensor) == DataType::kFloat32)
+          floats += static_cast<std::size_t>(element_count(graph::shape_of(tensor)).value());
+      EXPECT_EQ(floats, count * 2 + (per_channel ? 2 * count : 4)) << "the bias and the scales";
+    }
+  }
+}
+
 TEST(QuantizeDynamic, GatherReadsAnIntegerTable) {
   const auto original = ModelBuilder()
                             .input("i", DataType::kInt64, {3})
