@@ -332,7 +332,8 @@ class GraphQuantizer {
     graph_.mutable_initializer()->RemoveLast();  // The zero point is 0.
     auto& scale = *graph_.mutable_initializer(graph_.initializer_size() - 1);
     while (scale.dims_size() < 3) scale.add_dims(1);
-    const auto wide = names_.fresh_name(name + "_cast"), real = names_.fresh_name(name + "_real");
+    const auto wide = names_.fresh_name(name + "_cast");
+    auto real = names_.fresh_name(name + "_real");
     auto& cast = add_node("Cast", {names.value}, {wide});
     graph::set_attribute(cast, "to", static_cast<std::int64_t>(DataType::kFloat32));
     add_node("Mul", {wide, names.scale}, {real});
